@@ -1,0 +1,2 @@
+//! Agent.
+pub mod manifest;
