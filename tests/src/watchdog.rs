@@ -1,0 +1,152 @@
+//! Ends mounts that no longer answer, so that a test fails instead of hanging for ever.
+//!
+//! A process that waits for a file system in user space cannot be killed while its daemon is
+//! silent. The way out is to abort the connection: then every call on the mount fails at once.
+//! Only mounts at the given paths are touched.
+
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::mount::UnmountFlags;
+
+/// How long the tests let a mount live: a test that takes longer is stuck.
+pub const BOUND: Duration = Duration::from_secs(300);
+
+/// Where the kernel lets root abort connections, by number.
+const CONNECTIONS: &str = "/sys/fs/fuse/connections";
+
+/// Watches over mount points until it is dropped. Make it before mounting.
+#[derive(Debug)]
+pub struct Watchdog {
+    release: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<Vec<PathBuf>>>,
+}
+
+impl Watchdog {
+    /// Aborts whatever FUSE file system is mounted at `mount_points` when `bound` has passed.
+    #[must_use]
+    pub fn new<P: AsRef<Path>>(mount_points: &[P], bound: Duration) -> Self {
+        let watched: Vec<PathBuf> = mount_points.iter().map(|path| path.as_ref().into()).collect();
+        let (release, released) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || match released.recv_timeout(bound) {
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => Vec::new(),
+            Err(RecvTimeoutError::Timeout) => {
+                watched.into_iter().filter(|path| abort(path) > 0).collect()
+            }
+        });
+        Self { release: Some(release), thread: Some(thread) }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        drop(self.release.take());
+        let aborted = self.thread.take().map(JoinHandle::join);
+        if let Some(Ok(aborted)) = aborted
+            && !aborted.is_empty()
+            && !std::thread::panicking()
+        {
+            panic!("the test took too long, so these mounts were aborted: {aborted:?}");
+        }
+    }
+}
+
+/// Aborts every FUSE connection that is mounted at `mount_point`, and says how many there were.
+///
+/// The dead mount stays and answers `ENOTCONN`; [`clear`] also takes it away.
+pub fn abort(mount_point: &Path) -> usize {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let connections = connections_at(&mountinfo, mount_point);
+    for connection in &connections {
+        let file = format!("{CONNECTIONS}/{connection}/abort");
+        // Opened, never made: it may have ended by itself.
+        let written = std::fs::OpenOptions::new()
+            .write(true)
+            .open(file)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, b"1"));
+        if written.is_err() {
+            // A forced unmount aborts as well, where the control files are not mounted.
+            let force = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+            let _gone = rustix::mount::unmount(mount_point, force);
+        }
+    }
+    connections.len()
+}
+
+/// Takes every mount away that lies at `mount_point`, by force: for the end of a test that failed.
+pub fn clear(mount_point: &Path) {
+    abort(mount_point);
+    // One turn for each mount that lies on top of another.
+    while rustix::mount::unmount(mount_point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
+    {
+    }
+}
+
+/// The numbers of the FUSE connections mounted at `mount_point`, the topmost last.
+fn connections_at(mountinfo: &str, mount_point: &Path) -> Vec<u32> {
+    mountinfo.lines().filter_map(|line| connection_at(line, mount_point)).collect()
+}
+
+/// Reads one line of mountinfo: `36 35 0:52 / /mnt/path rw,noatime shared:1 - fuse.worm worm rw`.
+fn connection_at(line: &str, mount_point: &Path) -> Option<u32> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    let kind = file_system.split(' ').next()?;
+    if kind != "fuse" && !kind.starts_with("fuse.") {
+        return None;
+    }
+    let mut fields = mount.split(' ').skip(2);
+    let (_major, minor) = fields.next()?.split_once(':')?;
+    let path = fields.nth(1)?;
+    (Path::new(&unescape(path)) == mount_point).then(|| minor.parse().ok())?
+}
+
+/// Undoes the octal escapes of mountinfo: `\040` is a space.
+fn unescape(field: &str) -> std::ffi::OsString {
+    let bytes = field.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let octal = field.get(at + 1..at + 4).filter(|_| byte == b'\\');
+        let escaped = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        plain.push(escaped.unwrap_or(byte));
+        at += if escaped.is_some() { 4 } else { 1 };
+    }
+    std::os::unix::ffi::OsStringExt::from_vec(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTINFO: &str = "\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+40 27 0:52 / /tmp/with\\040space/active rw,nosuid - fuse.worm worm rw
+41 27 0:53 / /tmp/active rw shared:1 - fuse worm rw
+42 41 0:54 / /tmp/active rw shared:1 master:2 - fuse worm rw
+43 27 0:55 / /sys/fs/fuse/connections rw - fusectl fusectl rw
+44 27 8:1 / /tmp/block rw - fuseblk /dev/sda1 rw
+";
+
+    #[test]
+    fn connections_are_found_by_their_mount_point() {
+        let check = |path: &str, expected: &[u32]| {
+            assert_eq!(connections_at(MOUNTINFO, Path::new(path)), expected, "{path}");
+        };
+        check("/tmp/active", &[53, 54]);
+        check("/tmp/with space/active", &[52]);
+        check("/tmp", &[]);
+        check("/tmp/block", &[]);
+        check("/sys/fs/fuse/connections", &[]);
+    }
+
+    #[test]
+    fn nothing_is_done_where_nothing_is_mounted() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(Watchdog::new(&[directory.path()], Duration::ZERO));
+        clear(directory.path());
+    }
+}
