@@ -1,2 +1,25 @@
-//! Agent.
+//! The backup agent: streams one PostgreSQL database into a write-once directory and seals the file
+//! only when it is proven whole.
+//!
+//! A run goes `cli` (what was typed) -> `config` (what it means) -> `backup` (observe, dump, prove,
+//! seal, check, describe). What is decided is decided in pure modules (`stream/scan`, `proof`,
+//! `name`, `table`, `manifest`), what is done is done in `source/*`, `stream/pipeline` and `vault`.
+//! The agent sees the mount as a directory and has no more power over it than any other program.
+
+pub mod audit;
+pub mod backup;
+pub mod cli;
+pub mod config;
+mod connect;
+pub mod error;
+pub mod exit;
+pub mod logging;
 pub mod manifest;
+mod name;
+mod progress;
+mod proof;
+mod source;
+mod stream;
+pub mod summary;
+mod table;
+mod vault;

@@ -1,2 +1,95 @@
-//! To come.
-fn main() {}
+//! `worm-ingest`: parse, run, say how it went, end with a number.
+
+use std::io;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::sync::watch;
+use worm_ingest::audit::Record;
+use worm_ingest::backup;
+use worm_ingest::cli::Cli;
+use worm_ingest::cli::Command;
+use worm_ingest::cli::LogFormat;
+use worm_ingest::config::Config;
+use worm_ingest::error::Error;
+use worm_ingest::exit::Exit;
+use worm_ingest::logging;
+use worm_ingest::summary;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.log_format;
+    logging::start(format);
+    let Command::Backup(arguments) = cli.command;
+    let json = arguments.json;
+
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(&Error::Internal(error.to_string()), format),
+        };
+    let (record, error) = match Config::new(arguments) {
+        Ok(config) => runtime.block_on(run(&config)),
+        Err(error) => (None, Some(error)),
+    };
+    // A thread that waits for a child that cannot be ended must not keep us.
+    runtime.shutdown_background();
+
+    if let Some(record) = &record
+        && (json || matches!(error, None | Some(Error::AuditLost { .. })))
+        && let Err(broken) = print(record, json)
+    {
+        tracing::warn!(%broken, "the result could not be printed");
+    }
+    error.map_or(Exit::Done.into(), |error| fail(&error, format))
+}
+
+async fn run(config: &Config) -> (Option<Record>, Option<Error>) {
+    let cancelled = match until_signal() {
+        Ok(cancelled) => cancelled,
+        Err(error) => return (None, Some(Error::Internal(error.to_string()))),
+    };
+    let (record, error) = backup::run(config, cancelled).await;
+    (Some(record), error)
+}
+
+/// Turns true at the first SIGTERM, SIGINT or SIGHUP.
+fn until_signal() -> io::Result<watch::Receiver<bool>> {
+    let (tell, cancelled) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        tell.send_replace(true);
+        // Kept, so that nobody takes the end of this task for a signal.
+        std::future::pending::<()>().await;
+    });
+    Ok(cancelled)
+}
+
+fn print(record: &Record, json: bool) -> io::Result<()> {
+    let line = if json { serde_json::to_string(record)? } else { summary::line(record) };
+    writeln!(io::stdout(), "{line}")
+}
+
+/// The one place where an error is printed.
+fn fail(error: &Error, format: LogFormat) -> ExitCode {
+    let exit = error.exit();
+    match format {
+        LogFormat::Json => tracing::error!(code = error.code(), exit = exit.number(), "{error}"),
+        LogFormat::Text => {
+            if writeln!(io::stderr(), "worm-ingest: {error}").is_err() {
+                // Nobody listens; the number still tells.
+            }
+        }
+    }
+    exit.into()
+}

@@ -1,0 +1,188 @@
+//! `backup_audit.jsonl`: one line for each run, whatever became of it.
+//!
+//! A line is written by one `write` at the end of the file and synced. Readers pass over an
+//! unfinished last line; we never write behind one.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::exit::Exit;
+
+/// One run, as the log tells it. With `--json` it is also what the program prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// When the line was written (UTC).
+    pub ts: Timestamp,
+    /// Always `backup`.
+    pub event: &'static str,
+    /// The same in the logs of this run.
+    pub run_id: String,
+    /// The class asked for.
+    pub class: String,
+    /// The database; the one asked for until the server told its name.
+    pub database: String,
+    /// `ok`, `failed`, `refused` (nothing was written) or `cancelled`.
+    pub outcome: &'static str,
+    /// What the program ends with.
+    pub exit: u8,
+    /// How long the run took.
+    pub duration_ms: u64,
+    /// The file, once it had a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The name that was wished for, if it was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wished_name: Option<String>,
+    /// Bytes in the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Bytes of SQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub raw_bytes: Option<u64>,
+    /// Digest of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Tables in the dump.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tables: Option<usize>,
+    /// Rows in the dump.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// Until when the mount keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain_until: Option<Timestamp>,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Problem>,
+}
+
+/// What went wrong, for programs and for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    /// [`Error::code`].
+    pub code: &'static str,
+    /// The line that the user saw.
+    pub message: String,
+}
+
+impl Record {
+    /// Fills in how the run ended.
+    pub(crate) fn conclude(&mut self, error: Option<&Error>) {
+        let exit = error.map_or(Exit::Done, Error::exit);
+        self.exit = exit.number();
+        self.outcome = match exit {
+            Exit::Done | Exit::Partial => "ok",
+            Exit::Usage | Exit::Preflight | Exit::Unreachable | Exit::NotWriteOnce => "refused",
+            Exit::Cancelled => "cancelled",
+            Exit::Failed | Exit::Verification => "failed",
+        };
+        self.error = error.map(|error| Problem { code: error.code(), message: error.to_string() });
+    }
+}
+
+/// Makes sure, before anything is done, that the line can be written at the end.
+pub(crate) fn check(path: &Path) -> io::Result<()> {
+    open(path).map(drop)
+}
+
+/// Adds the line of a run.
+pub(crate) fn append(path: &Path, record: &Record) -> io::Result<()> {
+    let mut file = open(path)?;
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    if ends_in_mid_line(path)? {
+        // Somebody died writing it. That line stays as it is, ours begins on a new one.
+        line.insert(0, b'\n');
+    }
+    file.write_all(&line)?;
+    file.sync_data()
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true);
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result,
+    }
+    let file = options.create(true).open(path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+    Ok(file)
+}
+
+fn ends_in_mid_line(path: &Path) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let Some(last) = file.metadata()?.len().checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            ts: "2026-01-18T00:00:00Z".parse().unwrap(),
+            event: "backup",
+            run_id: "r".to_owned(),
+            class: "hourly".to_owned(),
+            database: "app".to_owned(),
+            outcome: "",
+            exit: 0,
+            duration_ms: 1,
+            name: None,
+            wished_name: None,
+            bytes: None,
+            raw_bytes: None,
+            sha256: None,
+            tables: None,
+            rows: None,
+            retain_until: None,
+            error: None,
+        }
+    }
+
+    #[test]
+    fn lines_are_added_and_an_unfinished_one_stays_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.jsonl");
+        check(&path).unwrap();
+        append(&path, &record()).unwrap();
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"torn").unwrap();
+        append(&path, &record()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines[1], lines.len()), ("{\"torn", 3));
+        for line in [lines[0], lines[2]] {
+            assert_eq!(serde_json::from_str::<serde_json::Value>(line).unwrap()["class"], "hourly");
+        }
+    }
+
+    #[test]
+    fn the_outcome_follows_from_the_error() {
+        let mut record = record();
+        record.conclude(None);
+        assert_eq!((record.outcome, record.exit), ("ok", 0));
+        record.conclude(Some(&Error::Cancelled));
+        assert_eq!((record.outcome, record.exit), ("cancelled", 5));
+        record.conclude(Some(&Error::Query { message: "no".to_owned() }));
+        assert_eq!((record.outcome, record.exit), ("refused", 4));
+        assert_eq!(record.error.unwrap().code, "database.query");
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_found_out_first() {
+        assert!(check(Path::new("/nonexistent/audit.jsonl")).is_err());
+    }
+}

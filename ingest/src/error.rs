@@ -1,0 +1,215 @@
+//! What can go wrong, by what the caller should do about it. Printed once, in `main`.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::connect::ConnectError;
+use crate::exit::Exit;
+use crate::proof::Flaw;
+use crate::vault::VaultError;
+
+/// Why there is no backup, or why there is one with a blemish.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line or a setting makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The database's settings make no sense.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The target directory.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Checked before the start.
+    #[error(
+        "the audit log {} cannot be written ({source}): nothing was done. \
+         Make its directory writable, or name another by --audit-log",
+        path.display()
+    )]
+    AuditUnwritable {
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The backup is there and good, its audit line is not.
+    #[error(
+        "{name} is sealed and good, but its line could not be written to the audit log {} ({source})",
+        path.display()
+    )]
+    AuditLost {
+        /// The backup.
+        name: String,
+        /// The log.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nobody there, or not now.
+    #[error("the database at {server} cannot be reached: {message}")]
+    Unreachable {
+        /// Where.
+        server: String,
+        /// What was heard.
+        message: String,
+    },
+    /// It answered, and said no.
+    #[error("the database at {server} refused the login: {message}")]
+    LoginRefused {
+        /// Where.
+        server: String,
+        /// What was heard.
+        message: String,
+    },
+    /// It would not answer a question.
+    #[error("the database would not say what is in it: {message}")]
+    Query {
+        /// What was heard.
+        message: String,
+    },
+    /// No client can dump this server.
+    #[error(
+        "no pg_dump for server version {server} (found: {found}): install a PostgreSQL client at \
+         least as new as the server, or name its directory by --client-dir"
+    )]
+    NoClient {
+        /// The server's version.
+        server: String,
+        /// What there is.
+        found: String,
+    },
+    /// The dump program did not start.
+    #[error("could not start {}: {source}", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The dump is not whole, so it was not sealed.
+    #[error("no backup was made: {flaw}{}", said(words))]
+    NotWhole {
+        /// What is missing.
+        flaw: Flaw,
+        /// The last that `pg_dump` said.
+        words: String,
+    },
+    /// The stream broke on our side.
+    #[error("no backup was made: could not {doing}: {source}")]
+    Stream {
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The sealed file is another than the one written.
+    #[error(
+        "{name} is NOT a good backup: {what}. It was left without a manifest. \
+         Check the disk below the mount and run `worm verify`"
+    )]
+    Mismatch {
+        /// The file.
+        name: String,
+        /// The difference.
+        what: String,
+    },
+    /// The dump is sealed, what belongs to it is not, so it does not count.
+    #[error("{name} was sealed but is not a backup without its manifest: {source}")]
+    NoManifest {
+        /// The dump.
+        name: String,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// Stopped by a signal.
+    #[error("cancelled: no backup was made")]
+    Cancelled,
+    /// A thing that cannot happen did.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Error {
+    /// The number that the program ends with.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) | Self::Connect(_) => Exit::Usage,
+            Self::Vault(error) => match error {
+                VaultError::UnknownClass { .. } => Exit::Usage,
+                VaultError::NotWriteOnce { .. } => Exit::NotWriteOnce,
+                VaultError::NoFreeName { .. } | VaultError::Full { .. } | VaultError::Io { .. } => {
+                    Exit::Failed
+                }
+            },
+            Self::AuditUnwritable { .. }
+            | Self::LoginRefused { .. }
+            | Self::Query { .. }
+            | Self::NoClient { .. } => Exit::Preflight,
+            Self::AuditLost { .. } => Exit::Partial,
+            Self::Unreachable { .. } => Exit::Unreachable,
+            Self::Mismatch { .. } => Exit::Verification,
+            Self::Cancelled => Exit::Cancelled,
+            Self::Start { .. }
+            | Self::NotWhole { .. }
+            | Self::Stream { .. }
+            | Self::NoManifest { .. }
+            | Self::Internal(_) => Exit::Failed,
+        }
+    }
+
+    /// A stable name for logs and alerts.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::Connect(_) => "usage.database",
+            Self::Vault(error) => match error {
+                VaultError::UnknownClass { .. } => "usage.class",
+                VaultError::NotWriteOnce { .. } => "vault.not_write_once",
+                VaultError::NoFreeName { .. } => "vault.no_free_name",
+                VaultError::Full { .. } => "vault.full",
+                VaultError::Io { .. } => "vault.failed",
+            },
+            Self::AuditUnwritable { .. } => "audit.unwritable",
+            Self::AuditLost { .. } => "audit.lost",
+            Self::Unreachable { .. } => "database.unreachable",
+            Self::LoginRefused { .. } => "database.refused",
+            Self::Query { .. } => "database.query",
+            Self::NoClient { .. } => "client.missing",
+            Self::Start { .. } => "dump.start",
+            Self::NotWhole { flaw, .. } => match flaw {
+                Flaw::Ended(_) => "dump.failed",
+                Flaw::Empty => "dump.empty",
+                Flaw::CutShort(_) => "dump.cut_short",
+                Flaw::Unreadable(_) => "dump.unreadable",
+                Flaw::Missing { .. } => "dump.missing_tables",
+                Flaw::Twice(_) => "dump.table_twice",
+            },
+            Self::Stream { .. } => "stream",
+            Self::Mismatch { .. } => "seal.mismatch",
+            Self::NoManifest { .. } => "seal.no_manifest",
+            Self::Cancelled => "cancelled",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
+fn said(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(" ({words})") }
+}
+
+/// An error with all its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let words = next.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = next.source();
+    }
+    text.replace('\n', " ")
+}

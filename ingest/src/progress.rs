@@ -1,0 +1,54 @@
+//! A line on the terminal that moves while the dump runs.
+
+use std::io::IsTerminal;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use indicatif::HumanDuration;
+use indicatif::ProgressBar;
+
+use crate::stream::pipeline::Progress;
+use crate::summary::bytes;
+
+/// How often the line changes.
+const EVERY: Duration = Duration::from_millis(250);
+
+/// Shows `progress` until dropped or cancelled; never returns by itself. Silent without a terminal.
+pub(crate) async fn show(progress: &Progress) -> std::convert::Infallible {
+    if !std::io::stderr().is_terminal() {
+        std::future::pending::<()>().await;
+    }
+    let bar = Bar(ProgressBar::new_spinner());
+    let mut ticks = tokio::time::interval(EVERY);
+    loop {
+        ticks.tick().await;
+        let (raw, stored) =
+            (progress.raw.load(Ordering::Relaxed), progress.stored.load(Ordering::Relaxed));
+        let elapsed = bar.0.elapsed();
+        let rate = rate(raw, elapsed);
+        let line = format!(
+            "{} of SQL, {} written, {}/s, {}",
+            bytes(raw),
+            bytes(stored),
+            bytes(rate),
+            HumanDuration(elapsed)
+        );
+        bar.0.set_message(line);
+        bar.0.tick();
+    }
+}
+
+/// Bytes in a second.
+pub(crate) fn rate(bytes: u64, elapsed: Duration) -> u64 {
+    let milliseconds = elapsed.as_millis().max(1);
+    u64::try_from(u128::from(bytes) * 1000 / milliseconds).unwrap_or(u64::MAX)
+}
+
+/// Leaves a clean line behind, also when the wait is given up.
+struct Bar(ProgressBar);
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

@@ -1,0 +1,240 @@
+//! PostgreSQL as a source: facts by a connection of our own, the stream by `pg_dump`, both from
+//! one exported snapshot.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio_postgres::Client as Session;
+use tokio_postgres::NoTls;
+use tokio_postgres::Row;
+
+use super::Facts;
+use super::Source;
+use super::child::Dump;
+use super::client;
+use super::client::Client;
+use crate::connect::ConnectError;
+use crate::connect::Secret;
+use crate::connect::Surroundings;
+use crate::connect::Target;
+use crate::connect::passfile_for_child;
+use crate::error::Error;
+use crate::manifest::Extension;
+use crate::table::Expected;
+use crate::table::Table;
+use crate::table::TableName;
+
+/// A server that answers at all answers each of our few questions in this time.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Makes the session last as long as the dump, and names mean what they should.
+const PREPARE: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+     WHERE name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout', \
+                    'idle_in_transaction_session_timeout'); \
+     SELECT pg_catalog.set_config('search_path', '', false)";
+
+/// The snapshot of this transaction is the one that is dumped.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+const SERVER: &str = "SELECT pg_catalog.pg_export_snapshot(), \
+     pg_catalog.current_database()::text, \
+     pg_catalog.pg_database_size(pg_catalog.current_database()), \
+     pg_catalog.current_setting('server_version'), \
+     pg_catalog.current_setting('server_version_num')::int4, \
+     pg_catalog.current_setting('server_encoding')";
+
+const EXTENSIONS: &str =
+    "SELECT extname::text, extversion FROM pg_catalog.pg_extension ORDER BY extname";
+
+/// The tables for which `pg_dump` writes a COPY block: all that have rows of their own (partitions
+/// do, partitioned tables do not), except those of the system and of extensions; of the latter
+/// those that the extension marked as configuration are dumped.
+///
+/// Names come as bytes in the database's encoding, as the dump has them, and as text to be shown,
+/// except from a database that does not know its own encoding.
+const TABLES: &str = "SELECT \
+     pg_catalog.convert_to(n.nspname::text, $1), pg_catalog.convert_to(c.relname::text, $1), \
+     CASE WHEN $2 THEN n.nspname::text END, CASE WHEN $2 THEN c.relname::text END, \
+     pg_catalog.convert_to(rn.nspname::text, $1), pg_catalog.convert_to(r.relname::text, $1), \
+     CASE WHEN $2 THEN rn.nspname::text END, CASE WHEN $2 THEN r.relname::text END \
+     FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     LEFT JOIN pg_catalog.pg_class r ON r.oid = ROOT AND r.oid <> c.oid \
+     LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \
+     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND CASE \
+       WHEN EXISTS (SELECT FROM pg_catalog.pg_depend d \
+            WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid \
+            AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e') \
+       THEN EXISTS (SELECT FROM pg_catalog.pg_extension e \
+            WHERE e.oid >= 16384 AND c.oid = ANY (e.extconfig)) \
+       ELSE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' END";
+
+/// A PostgreSQL database.
+pub(crate) struct Postgres {
+    target: Target,
+    around: Surroundings,
+    client_directory: Option<PathBuf>,
+    /// Holds the snapshot open until it is dropped.
+    session: Option<Session>,
+    client: Option<Client>,
+}
+
+impl Postgres {
+    /// The database at `target`; `pg_dump` is looked for in `client_directory` only, if given.
+    pub(crate) fn new(
+        target: Target,
+        around: Surroundings,
+        client_directory: Option<PathBuf>,
+    ) -> Self {
+        Self { target, around, client_directory, session: None, client: None }
+    }
+
+    async fn connect(&self) -> Result<Session, Error> {
+        let (session, connection) = self
+            .target
+            .driver_config()
+            .connect(NoTls)
+            .await
+            .map_err(|error| self.refused(error))?;
+        tokio::spawn(async move {
+            // What breaks a connection also fails the question that was under way.
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to the database broke");
+            }
+        });
+        Ok(session)
+    }
+
+    /// Tells a server that said no from one that could not be asked.
+    fn refused(&self, error: tokio_postgres::Error) -> Error {
+        let server = format!("{}:{}", self.target.host, self.target.port);
+        let message = crate::error::chain(&error);
+        let Some(answer) = error.as_db_error() else {
+            // No password where one is wanted, or one of the wrong kind: no use in trying again.
+            let settings = message.contains("password") || message.contains("authentication");
+            return if settings {
+                Error::LoginRefused { server, message }
+            } else {
+                Error::Unreachable { server, message }
+            };
+        };
+        // Starting up, shutting down, too many connections: later it may be different.
+        let passing = matches!(&answer.code().code()[..2], "57" | "53" | "08");
+        let message = answer.message().to_owned();
+        if passing {
+            Error::Unreachable { server, message }
+        } else {
+            Error::LoginRefused { server, message }
+        }
+    }
+
+    /// The client for this server.
+    async fn find_client(&self, server_version: &str, number: u32) -> Result<Client, Error> {
+        let path = self.around.variables.get("PATH").map_or("", String::as_str);
+        let major = number / 10_000;
+        let clients = client::find(path, self.client_directory.as_deref(), major).await;
+        client::choose(&clients, major).cloned().ok_or_else(|| {
+            let found: Vec<&str> = clients.iter().map(|client| client.version.as_str()).collect();
+            let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+            Error::NoClient { server: server_version.to_owned(), found }
+        })
+    }
+}
+
+impl Source for Postgres {
+    async fn observe(&mut self) -> Result<Facts, Error> {
+        let session = self.connect().await?;
+        let facts = tokio::time::timeout(PATIENCE, read_facts(&session))
+            .await
+            .map_err(|_elapsed| Error::Unreachable {
+                server: self.target.host.clone(),
+                message: "it stopped answering".to_owned(),
+            })?
+            .map_err(|error| match error.as_db_error() {
+                Some(answer) => Error::Query { message: answer.message().to_owned() },
+                None => self.refused(error),
+            })?;
+        self.session = Some(session);
+        let client = self.find_client(&facts.server_version, facts.server_version_num).await?;
+        let facts = Facts { dump_version: client.version.clone(), ..facts };
+        self.client = Some(client);
+        Ok(facts)
+    }
+
+    fn dump(&mut self, facts: &Facts) -> Result<Dump, Error> {
+        let program = self.client.as_ref().map(|client| client.path.clone()).unwrap_or_default();
+        let passfile = match &self.target.password {
+            Some(Secret(password)) => {
+                Some(passfile_for_child(password).ok_or(ConnectError::NotSupported(
+                    "a password with a line break cannot be given to pg_dump",
+                ))?)
+            }
+            None => None,
+        };
+        // The names in the stream are compared with those of the catalogue, so they must come in
+        // the database's own encoding whatever a role or a variable says.
+        let arguments: Vec<OsString> = [
+            "--format=plain".to_owned(),
+            "--no-password".to_owned(),
+            format!("--encoding={}", facts.encoding),
+            format!("--snapshot={}", facts.snapshot),
+        ]
+        .map(OsString::from)
+        .into();
+        let environment = self.target.child_environment(&self.around);
+        Dump::start(&program, &arguments, environment, passfile.as_deref())
+            .map_err(|source| Error::Start { program, source })
+    }
+}
+
+/// Asks the server everything, inside the transaction whose snapshot `pg_dump` will use.
+async fn read_facts(session: &Session) -> Result<Facts, tokio_postgres::Error> {
+    session.batch_execute(PREPARE).await?;
+    session.batch_execute(BEGIN).await?;
+    let server = session.query_one(SERVER, &[]).await?;
+    let number: i32 = server.try_get(4)?;
+    let encoding: String = server.try_get(5)?;
+
+    let root = if number >= 120_000 { "pg_catalog.pg_partition_root(c.oid)" } else { "NULL" };
+    let query = TABLES.replace("ROOT", root);
+    let knows_encoding = encoding != "SQL_ASCII";
+    let rows = session.query(&query, &[&encoding, &knows_encoding]).await?;
+    let mut tables = Vec::with_capacity(rows.len());
+    for row in rows {
+        if let Some(table) = table(&row, 0)? {
+            tables.push(Expected { table, root: self::table(&row, 4)? });
+        }
+    }
+    let mut extensions = Vec::new();
+    for row in session.query(EXTENSIONS, &[]).await? {
+        extensions.push(Extension { name: row.try_get(0)?, version: row.try_get(1)? });
+    }
+    let bytes: i64 = server.try_get(2)?;
+    Ok(Facts {
+        snapshot: server.try_get(0)?,
+        database: server.try_get(1)?,
+        database_bytes: u64::try_from(bytes).unwrap_or_default(),
+        server_version: server.try_get(3)?,
+        server_version_num: u32::try_from(number).unwrap_or_default(),
+        encoding,
+        tables,
+        extensions,
+        dump_version: String::new(),
+    })
+}
+
+/// The table in the four columns from `at`.
+fn table(row: &Row, at: usize) -> Result<Option<Table>, tokio_postgres::Error> {
+    let (schema, table): (Option<Vec<u8>>, Option<Vec<u8>>) =
+        (row.try_get(at)?, row.try_get(at + 1)?);
+    let (Some(schema), Some(table)) = (schema, table) else { return Ok(None) };
+    let shown = |text: Option<String>, raw: &[u8]| {
+        text.unwrap_or_else(|| String::from_utf8_lossy(raw).into_owned())
+    };
+    Ok(Some(Table {
+        schema: shown(row.try_get(at + 2)?, &schema),
+        table: shown(row.try_get(at + 3)?, &table),
+        name: TableName { schema, table },
+    }))
+}

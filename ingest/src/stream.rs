@@ -1,0 +1,6 @@
+//! The way of the bytes: from the child's pipe through scan, codec and digests to the file.
+
+mod copy;
+mod lexeme;
+pub(crate) mod pipeline;
+pub(crate) mod scan;

@@ -1,0 +1,260 @@
+//! The directory that backups go into: the mount, or, where that is allowed, a plain one.
+//!
+//! Both keep the same promise to the rest of the program: a file appears under its name whole or
+//! not at all, and never replaces another. The mount does it by `BEGIN` and `COMMIT`, a plain
+//! directory by a file in `.incomplete/` that is synced and then renamed without replacing.
+
+mod draft;
+mod ioctl;
+
+use std::ffi::OsStr;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustix::fd::AsFd;
+use rustix::fd::OwnedFd;
+use rustix::fs::AtFlags;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+pub(crate) use self::draft::Draft;
+use self::draft::INCOMPLETE;
+use crate::manifest::DIGEST_SUFFIX;
+use crate::manifest::MANIFEST_SUFFIX;
+
+/// Why the vault could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// There is no such class.
+    #[error("there is no class {class:?} in {}; there is: {known}", root.display())]
+    UnknownClass {
+        /// What was asked for.
+        class: String,
+        /// Where.
+        root: PathBuf,
+        /// What there is.
+        known: String,
+    },
+    /// The directory protects nothing.
+    #[error(
+        "{} is not write-once: {why}. Is the mount up? \
+         (--allow-plain writes to a directory that protects nothing)",
+        path.display()
+    )]
+    NotWriteOnce {
+        /// The directory.
+        path: PathBuf,
+        /// How we know.
+        why: String,
+    },
+    /// All names tried are taken.
+    #[error("no free name in {}: {tried} names were tried", path.display())]
+    NoFreeName {
+        /// The directory.
+        path: PathBuf,
+        /// How many.
+        tried: usize,
+    },
+    /// No space left, or the class is at its limit.
+    #[error(
+        "no space left in {} ({source}): make room or raise the limit of the class, then run again",
+        path.display()
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("could not {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl VaultError {
+    /// Says what was being done to what, and tells a full disk from the rest.
+    pub(crate) fn io(doing: &'static str, path: PathBuf, source: io::Error) -> Self {
+        let full = [Errno::NOSPC, Errno::DQUOT].map(|errno| Some(errno.raw_os_error()));
+        if full.contains(&source.raw_os_error()) {
+            return Self::Full { path, source };
+        }
+        Self::Io { doing, path, source }
+    }
+}
+
+/// What holds the class.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// The write-once mount with this store id.
+    Worm(String),
+    /// A directory that protects nothing.
+    Plain,
+}
+
+/// The directory of one class.
+#[derive(Debug)]
+pub(crate) struct Class {
+    fd: OwnedFd,
+    path: PathBuf,
+    kind: Kind,
+}
+
+/// What the mount says about a sealed file, and what is plain to see.
+#[derive(Debug)]
+pub(crate) struct Attributes {
+    /// Length.
+    pub(crate) bytes: u64,
+    /// `user.worm.sha256`; absent on a plain directory.
+    pub(crate) sha256: Option<String>,
+    /// `user.worm.retain_until`; absent on a plain directory.
+    pub(crate) retain_until: Option<Timestamp>,
+}
+
+impl Class {
+    /// Opens the directory of `class` below `root`, after checking that it is write-once.
+    pub(crate) fn open(root: &Path, class: &str, allow_plain: bool) -> Result<Self, VaultError> {
+        let root_fd = open_directory(rustix::fs::CWD, root.as_os_str())
+            .map_err(|errno| not_write_once(root, format!("it cannot be opened ({errno})")))?;
+        let kind = kind_of(&root_fd, root, allow_plain)?;
+        let path = root.join(class);
+        let fd = open_directory(&root_fd, OsStr::new(class)).map_err(|errno| match errno {
+            Errno::NOENT | Errno::NOTDIR => VaultError::UnknownClass {
+                class: class.to_owned(),
+                root: root.to_owned(),
+                known: known_classes(root),
+            },
+            errno => VaultError::io("open", path.clone(), errno.into()),
+        })?;
+        if kind_of(&fd, &path, allow_plain)? != kind {
+            let why = "it belongs to another file system than the directory above it".to_owned();
+            return Err(not_write_once(&path, why));
+        }
+        let class = Self { fd, path, kind };
+        if class.kind == Kind::Plain {
+            draft::sweep(&class);
+        }
+        Ok(class)
+    }
+
+    /// What holds it.
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.kind
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Starts a file under the first of `names` that is free, with the names of its companions.
+    pub(crate) fn create_first_free(
+        self: &Arc<Self>,
+        names: impl Iterator<Item = String>,
+    ) -> Result<Draft, VaultError> {
+        let mut tried = 0;
+        for name in names {
+            tried += 1;
+            let companions =
+                [DIGEST_SUFFIX, MANIFEST_SUFFIX].map(|suffix| format!("{name}{suffix}"));
+            if self.is_taken(&companions[0])? || self.is_taken(&companions[1])? {
+                continue;
+            }
+            if let Some(draft) = Draft::create(self, &name)? {
+                return Ok(draft);
+            }
+        }
+        Err(VaultError::NoFreeName { path: self.path.clone(), tried })
+    }
+
+    /// Writes a whole small file and seals it.
+    pub(crate) fn put(self: &Arc<Self>, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
+        let taken = || VaultError::io("create", self.path.join(name), Errno::EXIST.into());
+        let mut draft = Draft::create(self, name)?.ok_or_else(taken)?;
+        draft
+            .write_all(bytes)
+            .map_err(|source| VaultError::io("write", self.path.join(name), source))?;
+        draft.seal()
+    }
+
+    /// What stands under `name` now. Opens it anew, so it also proves that the name leads there.
+    pub(crate) fn attributes(&self, name: &str) -> Result<Attributes, VaultError> {
+        let failed = |errno: Errno| VaultError::io("read back", self.path.join(name), errno.into());
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map_err(failed)?;
+        let bytes = rustix::fs::fstat(&file).map_err(failed)?.st_size;
+        let retain_until = attribute(&file, "user.worm.retain_until").map_err(failed)?;
+        Ok(Attributes {
+            bytes: u64::try_from(bytes).unwrap_or_default(),
+            sha256: attribute(&file, "user.worm.sha256").map_err(failed)?,
+            retain_until: retain_until.and_then(|text| text.parse().ok()),
+        })
+    }
+
+    fn is_taken(&self, name: &str) -> Result<bool, VaultError> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(VaultError::io("look at", self.path.join(name), errno.into())),
+        }
+    }
+}
+
+/// Opens a directory. A class may be a link on a plain file system; the mount knows none.
+fn open_directory(at: impl AsFd, path: &OsStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(at, path, flags, Mode::empty())
+}
+
+fn kind_of(fd: &OwnedFd, path: &Path, allow_plain: bool) -> Result<Kind, VaultError> {
+    match attribute(fd, "user.worm.store") {
+        Ok(Some(store)) => Ok(Kind::Worm(store)),
+        Ok(None) if allow_plain => Ok(Kind::Plain),
+        Ok(None) => Err(not_write_once(path, "it has no user.worm.store".to_owned())),
+        Err(errno) => {
+            Err(not_write_once(path, format!("user.worm.store cannot be read ({errno})")))
+        }
+    }
+}
+
+fn not_write_once(path: &Path, why: String) -> VaultError {
+    VaultError::NotWriteOnce { path: path.to_owned(), why }
+}
+
+/// Reads one attribute; `None` where there is none.
+fn attribute(fd: impl AsFd, name: &str) -> Result<Option<String>, Errno> {
+    let mut value = [0; 256];
+    match rustix::fs::fgetxattr(fd, name, &mut value[..]) {
+        Ok(length) => Ok(Some(String::from_utf8_lossy(&value[..length]).into_owned())),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// The classes there are, for a message.
+fn known_classes(root: &Path) -> String {
+    let mut names: Vec<String> = std::fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(|name| !name.starts_with('.') && name != INCOMPLETE)
+        .collect();
+    names.sort();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests;
