@@ -13,6 +13,7 @@ needs=(
     'make make' 'gcc gcc' 'git git' 'fusermount3 fuse3' 'strace strace' 'rsync rsync'
     'setfattr attr' 'chattr e2fsprogs' 'setfacl acl' 'perl perl' 'jq jq' 'ps procps'
     'setpriv util-linux' 'unshare util-linux' 'mount mount'
+    'shellcheck shellcheck'
 )
 
 # What is no command, and the package that brings it. A server of any release will do.
