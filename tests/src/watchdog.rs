@@ -120,6 +120,8 @@ fn unescape(field: &str) -> std::ffi::OsString {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::AssertUnwindSafe;
+
     use super::*;
 
     const MOUNTINFO: &str = "\
@@ -141,6 +143,48 @@ mod tests {
         check("/tmp", &[]);
         check("/tmp/block", &[]);
         check("/sys/fs/fuse/connections", &[]);
+    }
+
+    /// A mounted file system whose daemon, the owner of the descriptor, never answers.
+    struct Silent {
+        directory: tempfile::TempDir,
+        _device: std::fs::File,
+    }
+
+    impl Silent {
+        fn mount() -> Self {
+            let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+            let device = device.expect("open /dev/fuse: the system tests need it");
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&device);
+            let options = format!("fd={fd},rootmode=40000,user_id=0,group_id=0");
+            let options = std::ffi::CString::new(options).unwrap();
+            let flags = rustix::mount::MountFlags::empty();
+            let directory = tempfile::tempdir().unwrap();
+            rustix::mount::mount("silent", directory.path(), "fuse", flags, options.as_c_str())
+                .expect("mount: the system tests run as root");
+            Self { directory, _device: device }
+        }
+    }
+
+    impl Drop for Silent {
+        fn drop(&mut self) {
+            clear(self.directory.path());
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_a_silent_daemon_is_let_go() {
+        let silent = Silent::mount();
+        let at = silent.directory.path();
+        let watchdog = Watchdog::new(&[at], Duration::from_millis(100));
+        let error = std::fs::read_dir(at).expect_err("nobody answers").raw_os_error();
+        assert!(matches!(error, Some(libc::ENOTCONN | libc::ECONNABORTED)), "{error:?}");
+        let complaint = std::panic::catch_unwind(AssertUnwindSafe(|| drop(watchdog))).unwrap_err();
+        let complaint = *complaint.downcast::<String>().unwrap();
+        assert!(complaint.contains("took too long"), "{complaint}");
+        clear(at);
+        let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert_eq!(connections_at(&mountinfo, at), [0; 0]);
     }
 
     #[test]
