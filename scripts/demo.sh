@@ -125,6 +125,7 @@ compare() {
     begin "Comparing"
     fingerprint "$(server_url restored)" restored
     if bounded compare compare-databases compare "$tmp/before.json" "$tmp/restored.json"; then
+        agreement='equal to the source'
         end "source and restored database are equal: $(cat "$tmp/logs/compare.log")"
         return
     fi
@@ -133,6 +134,7 @@ compare() {
     if bounded changed compare-databases compare "$tmp/before.json" "$tmp/after.json"; then
         fail_with_log compare "the restored database differs from its source, which did not change"
     fi
+    agreement='with all rows of the dump'
     must counts compare-databases manifest "$manifest" "$tmp/restored.json"
     end "the source changed meanwhile; the copy has the rows that the dump had: $(cat "$tmp/logs/counts.log")"
 }
@@ -192,4 +194,4 @@ restore
 compare
 verify
 summary
-success "Success: sealed, attacked $attacks times, mirrored, restored and equal to the source."
+success "Success: sealed, attacked $attacks times, mirrored, restored $agreement."

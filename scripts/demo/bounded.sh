@@ -6,12 +6,18 @@ child=''
 # Runs a program for at most $limit seconds; its output goes to logs/$1.log. Gives its exit code.
 # In the background, because bash hears a signal at once only while it waits.
 bounded() {
-    local log=$tmp/logs/$1.log status=0
+    local log=$tmp/logs/$1.log status=0 alarm ended
     shift
-    timeout --kill-after=10 "$limit" "$@" >"$log" 2>&1 </dev/null &
+    timeout --kill-after=5 "$limit" "$@" >"$log" 2>&1 </dev/null &
     child=$!
-    wait "$child" || status=$?
+    # Who waits for a silent file system cannot be killed, not even by `timeout`.
+    sleep "$((limit + 10))" &
+    alarm=$!
+    wait -n -p ended "$child" "$alarm" || status=$?
+    [ "$ended" != "$alarm" ] || return 124
     child=''
+    kill "$alarm"
+    wait "$alarm" 2>/dev/null || true
     return "$status"
 }
 
