@@ -1,2 +1,35 @@
-//! To come.
-fn main() {}
+//! `worm`: mounts the write-once file system and is the admin's hand.
+
+mod cli;
+mod daemon;
+mod guard;
+mod list;
+mod logging;
+mod mount;
+mod mountinfo;
+mod outcome;
+mod run_file;
+mod target;
+mod umount;
+mod verify;
+mod wait;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::Cli;
+use cli::Command;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Mount(args) => mount::run(&args),
+        Command::Umount(args) => umount::run(&args),
+        Command::Ls(args) => list::files(&args),
+        Command::Status(args) => list::status(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Wait(args) => wait::run(&args),
+    };
+    outcome::report(done)
+}

@@ -1,0 +1,148 @@
+//! What was typed. It is checked for form here and for sense where it is used.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0 done          2 wrong arguments or configuration   7 busy: served, or files are open
+  1 failed        4 refused before anything changed    9 the store is not what its ledger says
+                  6 not found                         10 not write-once";
+
+/// Write-once storage on a plain directory: what is written and closed stays until its time.
+#[derive(Debug, Parser)]
+#[command(name = "worm", version, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Mount a store; an empty or absent directory becomes a new store
+    Mount(MountArgs),
+    /// Unmount, end the daemon, and leave a guard on the mount point
+    Umount(UmountArgs),
+    /// List files with size, sealing time and time left
+    Ls(LookArgs),
+    /// Show a store at a glance
+    Status(LookArgs),
+    /// Compare every byte of a store with its ledger, and the ledger with its signed head
+    Verify(VerifyArgs),
+    /// Wait until a file is sealed and print its SHA-256
+    Wait(WaitArgs),
+}
+
+/// `worm mount`.
+#[derive(Args, Debug)]
+pub(crate) struct MountArgs {
+    /// Directory that backs the file system
+    pub(crate) store: PathBuf,
+    /// Where new files are taken
+    pub(crate) mountpoint: PathBuf,
+    /// Also show sealed files, read-only, at this directory
+    #[arg(long, value_name = "DIR", conflicts_with = "read_only")]
+    pub(crate) view: Option<PathBuf>,
+    /// Group that may read in the read-only view, by name or number
+    #[arg(long, value_name = "GROUP", default_value = "0")]
+    pub(crate) view_group: String,
+    /// Classes and their retention [default: /etc/worm/worm.toml if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Signing key; made with a new store [default: /etc/worm/keys/STORE-ID]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Where the daemon notes what it serves, and logs
+    #[arg(long, value_name = "DIR", default_value = crate::run_file::RUN_DIRECTORY)]
+    pub(crate) run_dir: PathBuf,
+    /// Show a store that nobody serves, for example a copy; change nothing
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Threads that take requests [default: one per CPU, at least 2]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Read sealed files through the daemon, never straight from the disk
+    #[arg(long)]
+    pub(crate) no_passthrough: bool,
+    /// Stay in the foreground and log to standard error
+    #[arg(long)]
+    pub(crate) foreground: bool,
+    /// How to log
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// The command that waits for this daemon reads its standard output
+    #[arg(long, hide = true)]
+    pub(crate) report_ready: bool,
+}
+
+/// How to log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `worm umount`.
+#[derive(Args, Debug)]
+pub(crate) struct UmountArgs {
+    /// Where it is mounted
+    pub(crate) mountpoint: PathBuf,
+    /// Remove the guard, too: the mount point becomes an ordinary directory again
+    #[arg(long)]
+    pub(crate) guard: bool,
+    /// Where daemons note what they serve
+    #[arg(long, value_name = "DIR", default_value = crate::run_file::RUN_DIRECTORY)]
+    pub(crate) run_dir: PathBuf,
+}
+
+/// `worm ls` and `worm status`.
+#[derive(Args, Debug)]
+pub(crate) struct LookArgs {
+    /// A store, or where one is mounted
+    pub(crate) path: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Where daemons note what they serve
+    #[arg(long, value_name = "DIR", default_value = crate::run_file::RUN_DIRECTORY)]
+    pub(crate) run_dir: PathBuf,
+}
+
+/// `worm verify`.
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// The store, or where it is mounted
+    pub(crate) store: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Threads that read [default: one per CPU]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Where daemons note what they serve
+    #[arg(long, value_name = "DIR", default_value = crate::run_file::RUN_DIRECTORY)]
+    pub(crate) run_dir: PathBuf,
+}
+
+/// `worm wait`.
+#[derive(Args, Debug)]
+pub(crate) struct WaitArgs {
+    /// A file in a mounted store
+    pub(crate) file: PathBuf,
+    /// How long to wait, for example 30s or 10m
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub(crate) timeout: std::time::Duration,
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let ms = worm_fs::config::parse_duration(text)?;
+    Ok(std::time::Duration::from_millis(ms.unsigned_abs()))
+}

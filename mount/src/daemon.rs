@@ -1,0 +1,238 @@
+//! The daemon: serves a store at its places until it is unmounted or told to end.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use signal_hook::consts::SIGINT;
+use signal_hook::consts::SIGTERM;
+use signal_hook::iterator::Signals;
+use worm_fs::clock::MachineClock;
+use worm_fs::config::Config;
+use worm_fs::fs::Options;
+use worm_fs::fs::Place;
+use worm_fs::fs::WormFs;
+use worm_fs::fuse::Mounted;
+use worm_fs::fuse::Settings;
+
+use crate::cli::MountArgs;
+use crate::guard;
+use crate::logging;
+use crate::outcome::Exit;
+use crate::outcome::Failure;
+use crate::outcome::Outcome;
+use crate::outcome::say;
+use crate::run_file;
+use crate::run_file::RunFile;
+use crate::target;
+use crate::target::Standing;
+
+/// What the daemon says when its mounts answer.
+pub(crate) const READY: &str = "ready";
+/// How often expired files are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How often the daemon looks whether its mounts are still there.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long the last requests may take after the end was asked for.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
+/// What to serve, checked.
+pub(crate) struct Plan {
+    pub(crate) id: String,
+    pub(crate) store: PathBuf,
+    pub(crate) mountpoint: PathBuf,
+    pub(crate) view: Option<PathBuf>,
+    pub(crate) view_group: u32,
+    pub(crate) key: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<MachineClock>,
+    pub(crate) settings: Settings,
+}
+
+/// Serves until the end.
+pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
+    std::fs::create_dir_all(&args.run_dir)
+        .map_err(Failure::doing(format_args!("make {}", args.run_dir.display())))?;
+    start_logging(&plan, args)?;
+    let signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::doing("wait for signals"))?;
+    let clock = Arc::clone(&plan.clock);
+    let fs = if args.read_only {
+        WormFs::show(&plan.store, clock)?
+    } else {
+        let (store, key, config) = (plan.store.clone(), plan.key.clone(), plan.config.clone());
+        WormFs::serve(Options { store, key, config, clock })?
+    };
+    let mounts = match mount_all(&fs, &plan, args.read_only) {
+        Ok(mounts) => mounts,
+        Err(failure) => {
+            fs.shut_down();
+            return Err(failure);
+        }
+    };
+    let note = RunFile {
+        pid: std::process::id(),
+        store: plan.store.clone(),
+        mounts: mounts.iter().map(|(path, _)| path.clone()).collect(),
+    };
+    if let Err(failure) = note.write(&args.run_dir, &plan.id) {
+        tracing::warn!(message = failure.message);
+    }
+    let (stop, stopped) = channel();
+    let housekeeper = housekeep(Arc::clone(&fs), stopped)?;
+    tracing::info!(store = %plan.store.display(), at = %plan.mountpoint.display(), "serving");
+    if args.report_ready {
+        say(READY);
+        leave_terminal();
+    }
+    wait(&mounts, signals);
+    drop(stop);
+    drop(housekeeper.join());
+    unmount_all(mounts);
+    fs.shut_down();
+    drop(std::fs::remove_file(run_file::path(&args.run_dir, &plan.id)));
+    if !args.read_only {
+        // From here on nobody serves: nothing may be written into the bare directory.
+        guard::place(&plan.mountpoint)?;
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn start_logging(plan: &Plan, args: &MountArgs) -> Outcome {
+    let file = if args.foreground {
+        None
+    } else {
+        let path = run_file::log_path(&args.run_dir, &plan.id);
+        let open = OpenOptions::new().create(true).append(true).open(&path);
+        Some(open.map_err(Failure::doing(format_args!("log to {}", path.display())))?)
+    };
+    logging::start(args.log_format, file);
+    Ok(())
+}
+
+/// In the background a closed terminal is no reason to end, and no directory is kept busy.
+fn leave_terminal() {
+    if let Err(error) = rustix::process::setsid() {
+        tracing::debug!(%error, "no session of its own");
+    }
+    if let Err(error) = std::env::set_current_dir("/") {
+        tracing::debug!(%error, "the working directory stays");
+    }
+}
+
+/// All places, in the order in which they are unmounted.
+type Mounts = Vec<(PathBuf, Mounted)>;
+
+fn mount_all(fs: &Arc<WormFs>, plan: &Plan, read_only: bool) -> Outcome<Mounts> {
+    let view = Place::View { group: plan.view_group };
+    let active = if read_only { view } else { Place::Active };
+    let mut mounts = Vec::new();
+    let places = [(Some(&plan.mountpoint), active), (plan.view.as_ref(), view)];
+    for (path, place) in places {
+        let Some(path) = path else { continue };
+        match mount_one(fs, plan, path, place) {
+            Ok(mounted) => mounts.push((path.clone(), mounted)),
+            Err(failure) => {
+                unmount_all(mounts);
+                return Err(failure);
+            }
+        }
+    }
+    Ok(mounts)
+}
+
+fn mount_one(fs: &Arc<WormFs>, plan: &Plan, path: &Path, place: Place) -> Outcome<Mounted> {
+    target::clear(path, &plan.id)?;
+    worm_fs::fuse::mount(fs, place, path, plan.settings).map_err(|error| {
+        let hint = match Errno::from_io_error(&error) {
+            Some(Errno::PERM | Errno::ACCESS) => {
+                ": run as root; in a container, give it CAP_SYS_ADMIN and an AppArmor profile \
+                 that allows mount"
+            }
+            _ => "",
+        };
+        let message = format!("cannot mount at {}: {error}{hint}", path.display());
+        Failure::new(Exit::Preflight, message)
+    })
+}
+
+/// Waits for a signal, or until the first place is not served any more.
+fn wait(mounts: &Mounts, mut signals: Signals) {
+    loop {
+        if let Some(signal) = signals.pending().next() {
+            tracing::info!(signal, "told to end");
+            return;
+        }
+        if let Some((path, _)) = mounts.first().filter(|(_, mounted)| mounted.is_over()) {
+            tracing::info!(at = %path.display(), "unmounted");
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Takes all places away. What is still in use is detached: whoever holds it open keeps a
+/// descriptor that answers errors once the daemon is gone.
+fn unmount_all(mounts: Mounts) {
+    for (path, mounted) in mounts {
+        match target::standing(&path) {
+            Ok(Standing::Ours { dead, .. }) => {
+                let gently = rustix::mount::unmount(&path, UnmountFlags::empty());
+                if dead || gently.is_err() {
+                    tracing::warn!(at = %path.display(), "still in use: detached");
+                    if let Err(failure) = target::detach(&path) {
+                        tracing::error!(message = failure.message);
+                    }
+                }
+            }
+            Ok(Standing::Nothing | Standing::Guard | Standing::Foreign(_)) => {}
+            Err(failure) => tracing::error!(message = failure.message),
+        }
+        // The last requests: most of all the closing of files.
+        for _ in 0..LAST_REQUESTS.as_millis() / 10 {
+            if mounted.is_over() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if mounted.is_over() {
+            if let Err(error) = mounted.join() {
+                tracing::error!(%error, "a mount ended badly");
+            }
+        } else {
+            // Dropping it would unmount by path, and the path is not ours any more.
+            std::mem::forget(mounted);
+        }
+    }
+}
+
+/// Removes what is over and notes the clocks, now and then.
+fn housekeep(fs: Arc<WormFs>, stopped: Receiver<()>) -> Outcome<std::thread::JoinHandle<()>> {
+    let keep = move || {
+        loop {
+            match fs.housekeep() {
+                Ok(0) => {}
+                Ok(removed) => {
+                    tracing::info!(removed, "expired files were removed");
+                    continue;
+                }
+                Err(error) => tracing::error!(%error, "housekeeping failed"),
+            }
+            match stopped.recv_timeout(HOUSEKEEPING) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("housekeeping".to_owned())
+        .spawn(keep)
+        .map_err(Failure::doing("start the housekeeping"))
+}

@@ -1,0 +1,206 @@
+//! `worm mount`: checks what was asked, and starts the daemon in the foreground or behind it.
+
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use worm_fs::clock::MachineClock;
+use worm_fs::config::Config;
+use worm_fs::fuse::Settings;
+use worm_fs::store::Store;
+
+use crate::cli::MountArgs;
+use crate::daemon;
+use crate::daemon::Plan;
+use crate::outcome::Exit;
+use crate::outcome::Failure;
+use crate::outcome::Outcome;
+use crate::outcome::say;
+use crate::target;
+
+/// Where classes are configured, unless told otherwise.
+const CONFIG: &str = "/etc/worm/worm.toml";
+/// Where signing keys are, unless told otherwise.
+const KEYS: &str = "/etc/worm/keys";
+
+/// Runs `worm mount`.
+pub(crate) fn run(args: &MountArgs) -> Outcome {
+    if !args.foreground && !args.report_ready {
+        return behind();
+    }
+    let done = plan(args).and_then(|plan| daemon::serve(plan, args));
+    if let (Err(failure), true) = (&done, args.report_ready) {
+        // The command that waits prints it.
+        say(format_args!("{} {}", failure.exit as u8, failure.message.replace('\n', " ")));
+    }
+    done
+}
+
+/// Starts the daemon as a process of its own and waits until its mount answers.
+fn behind() -> Outcome {
+    let doing = "start the daemon";
+    let program = std::env::current_exe().map_err(Failure::doing(doing))?;
+    let mut daemon = std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .arg("--report-ready")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(Failure::doing(doing))?;
+    let Some(stdout) = daemon.stdout.take() else {
+        return Err(Failure::new(Exit::Failed, "the daemon has no standard output"));
+    };
+    for line in BufReader::new(stdout).lines() {
+        let line = line.map_err(Failure::doing(doing))?;
+        match line.split_once(' ') {
+            _ if line == daemon::READY => return Ok(()),
+            Some((number, message)) if number.parse::<u8>().is_ok() => {
+                return Err(Failure::new(exit_of(number), message));
+            }
+            _ => say(line),
+        }
+    }
+    let status = daemon.wait().map_err(Failure::doing(doing))?;
+    Err(Failure::new(Exit::Failed, format_args!("the daemon ended before it served: {status}")))
+}
+
+fn exit_of(number: &str) -> Exit {
+    let all = [
+        Exit::Usage,
+        Exit::Preflight,
+        Exit::NotFound,
+        Exit::Busy,
+        Exit::Verification,
+        Exit::NotWriteOnce,
+    ];
+    let found = all.into_iter().find(|exit| (*exit as u8).to_string() == number);
+    found.unwrap_or(Exit::Failed)
+}
+
+/// Checks that what was asked makes sense together, and makes a new store where there is none.
+fn plan(args: &MountArgs) -> Outcome<Plan> {
+    let config = config(args.config.as_deref())?;
+    let view_group = group(&args.view_group)?;
+    device()?;
+    let mountpoint = make_mountpoint(&args.mountpoint)?;
+    let view = args.view.as_deref().map(make_mountpoint).transpose()?;
+    if view.as_ref() == Some(&mountpoint) {
+        return Err(Failure::new(Exit::Usage, "the view needs a place of its own"));
+    }
+    let clock = Arc::new(MachineClock::new().map_err(Failure::doing("read the clocks"))?);
+    if !args.read_only {
+        make_store(args, &*clock)?;
+    }
+    let store = args.store.canonicalize().map_err(|error| {
+        Failure::new(Exit::NotFound, format_args!("{}: {error}", args.store.display()))
+    })?;
+    for place in view.iter().chain([&mountpoint]) {
+        if store.starts_with(place) || place.starts_with(&store) {
+            let message = format!(
+                "the store {} and the mount point {} lie within each other: choose places apart",
+                store.display(),
+                place.display()
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+    }
+    let (opened, _) = Store::open(&store, worm_fs::store::Access::Look)?;
+    let key = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(&opened.id));
+    let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    Ok(Plan {
+        id: opened.id,
+        store,
+        mountpoint,
+        view,
+        view_group,
+        key,
+        config,
+        clock,
+        settings: Settings {
+            threads: args.threads.map_or(cpus.clamp(2, 16), usize::from),
+            passthrough: !args.no_passthrough,
+        },
+    })
+}
+
+fn config(path: Option<&Path>) -> Outcome<Config> {
+    let (path, must) = match path {
+        Some(path) => (path, true),
+        None => (Path::new(CONFIG), false),
+    };
+    let wrong =
+        |what: String| Failure::new(Exit::Usage, format_args!("{}: {what}", path.display()));
+    match std::fs::read_to_string(path) {
+        Ok(text) => Config::parse(&text).map_err(|what| wrong(what.trim().replace('\n', " "))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must => {
+            Ok(Config::default())
+        }
+        Err(error) => Err(wrong(error.to_string())),
+    }
+}
+
+/// A group by its name or number.
+fn group(text: &str) -> Outcome<u32> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(text)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    });
+    number.ok_or_else(|| Failure::new(Exit::Usage, format_args!("there is no group {text:?}")))
+}
+
+/// Whether FUSE can be used here at all.
+fn device() -> Outcome {
+    let open = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    let error = match open {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            "run modprobe fuse on the host; in a container, give it the device /dev/fuse"
+        }
+        _ => "run as root; in a container, give it the device /dev/fuse and CAP_SYS_ADMIN",
+    };
+    Err(Failure::new(Exit::Preflight, format_args!("/dev/fuse: {error}: {hint}")))
+}
+
+/// The absolute path of a mount point, which is made if it is not there.
+fn make_mountpoint(path: &Path) -> Outcome<PathBuf> {
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)
+            .map_err(Failure::doing(format_args!("make {}", parent.display())))?;
+    }
+    let whole = target::absolute(path)?;
+    match std::fs::create_dir(&whole) {
+        Ok(()) => Ok(whole),
+        // A dead mount answers the same; it is cleared when its turn comes.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(whole),
+        Err(error) => Err(Failure::doing(format_args!("make {}", whole.display()))(error)),
+    }
+}
+
+fn make_store(args: &MountArgs, clock: &MachineClock) -> Outcome {
+    if args.store.join(worm_fs::store::layout::STORE_JSON).exists() {
+        return Ok(());
+    }
+    let mut place = PathBuf::new();
+    let key = |id: &str| {
+        place = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(id));
+        place.clone()
+    };
+    Store::create(&args.store, key, clock)?;
+    say(format_args!(
+        "made a new store in {}; its signing key is {}: keep a copy of the key elsewhere",
+        args.store.display(),
+        place.display()
+    ));
+    Ok(())
+}

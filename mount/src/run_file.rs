@@ -1,0 +1,81 @@
+//! What a daemon notes about itself, so that other commands find its store: `STORE-ID.json` in
+//! the run directory.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::outcome::Exit;
+use crate::outcome::Failure;
+use crate::outcome::Outcome;
+
+/// Where it is, unless told otherwise.
+pub(crate) const RUN_DIRECTORY: &str = "/run/worm";
+
+/// A daemon at work.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct RunFile {
+    /// Its process id, in its own PID namespace.
+    pub(crate) pid: u32,
+    /// The store's directory, in its own mount namespace.
+    pub(crate) store: PathBuf,
+    /// Where it serves it.
+    pub(crate) mounts: Vec<PathBuf>,
+}
+
+/// Where a store's run file is.
+pub(crate) fn path(directory: &Path, store: &str) -> PathBuf {
+    directory.join(format!("{store}.json"))
+}
+
+/// Where a daemon in the background logs.
+pub(crate) fn log_path(directory: &Path, store: &str) -> PathBuf {
+    directory.join(format!("{store}.log"))
+}
+
+impl RunFile {
+    /// Notes a daemon.
+    pub(crate) fn write(&self, directory: &Path, store: &str) -> Outcome {
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(directory)?;
+            let mut file = File::create(path(directory, store))?;
+            serde_json::to_writer(&mut file, self)?;
+            file.write_all(b"\n")
+        };
+        write().map_err(Failure::doing(format_args!("note the daemon in {}", directory.display())))
+    }
+
+    /// Reads what a daemon noted.
+    pub(crate) fn read(directory: &Path, store: &str) -> Outcome<Self> {
+        let path = path(directory, store);
+        let read = || -> std::io::Result<Self> {
+            Ok(serde_json::from_str(&std::fs::read_to_string(&path)?)?)
+        };
+        read().map_err(|error| {
+            let hint = "name the store instead of the mount point";
+            Failure::new(Exit::NotFound, format_args!("{}: {error}: {hint}", path.display()))
+        })
+    }
+}
+
+/// The store that a path means: itself, or what is mounted there.
+pub(crate) fn store_of(path: &Path, run_directory: &Path) -> Outcome<PathBuf> {
+    if path.join(worm_fs::store::layout::STORE_JSON).exists() {
+        return Ok(path.to_owned());
+    }
+    let mut id = [0; 64];
+    match rustix::fs::getxattr(path, "user.worm.store", &mut id) {
+        Ok(length) => {
+            let id = String::from_utf8_lossy(&id[..length]).into_owned();
+            RunFile::read(run_directory, &id).map(|run| run.store)
+        }
+        Err(error) => {
+            let what = "neither a store nor a place where one is mounted";
+            Err(Failure::new(Exit::NotFound, format_args!("{}: {what} ({error})", path.display())))
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Mount points: what stands there now, and making room for ours.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use crate::guard;
+use crate::mountinfo;
+use crate::mountinfo::Mount;
+use crate::outcome::Exit;
+use crate::outcome::Failure;
+use crate::outcome::Outcome;
+
+/// What stands at a mount point, topmost.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Standing {
+    /// Nothing is mounted there.
+    Nothing,
+    /// Our guard.
+    Guard,
+    /// One of our file systems, with its store's id.
+    Ours {
+        /// The store's id.
+        store: String,
+        /// No daemon serves it any more.
+        dead: bool,
+    },
+    /// Something else.
+    Foreign(Mount),
+}
+
+/// The absolute path of a mount point. A dead mount cannot be looked at, so only the directory
+/// that it is in is resolved.
+pub(crate) fn absolute(path: &Path) -> Outcome<PathBuf> {
+    let fail = |error: std::io::Error| {
+        Failure::new(Exit::NotFound, format_args!("{}: {error}", path.display()))
+    };
+    let Some(name) = path.file_name() else { return path.canonicalize().map_err(fail) };
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new(".")).canonicalize().map_err(fail)?;
+    let whole = parent.join(name);
+    // A symbolic link as mount point means what it points to.
+    match whole.read_link() {
+        Ok(_) => whole.canonicalize().map_err(fail),
+        Err(_) => Ok(whole),
+    }
+}
+
+/// What stands at a mount point.
+pub(crate) fn standing(target: &Path) -> Outcome<Standing> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(Failure::doing("read /proc/self/mountinfo"))?;
+    let Some(top) = mountinfo::at(&mounts, target).pop() else { return Ok(Standing::Nothing) };
+    if top.kind == "tmpfs" && top.source == guard::SOURCE {
+        return Ok(Standing::Guard);
+    }
+    // Whether the subtype is shown depends on how the kernel was asked to mount.
+    if (top.kind == "fuse" || top.kind == format!("fuse.{}", worm_fs::fuse::SUBTYPE))
+        && let Some(store) = top.source.strip_prefix("worm-")
+    {
+        let dead = matches!(rustix::fs::statfs(target), Err(Errno::NOTCONN | Errno::CONNABORTED));
+        return Ok(Standing::Ours { store: store.to_owned(), dead });
+    }
+    Ok(Standing::Foreign(top))
+}
+
+/// Makes room at a mount point: takes our guard and our own dead mount away, refuses the rest.
+pub(crate) fn clear(target: &Path, store: &str) -> Outcome {
+    // Each round takes one mount away; there are never many of ours.
+    for _ in 0..16 {
+        let busy =
+            |what: String| Failure::new(Exit::Busy, format_args!("{}: {what}", target.display()));
+        match standing(target)? {
+            Standing::Nothing => return Ok(()),
+            Standing::Guard => detach(target)?,
+            Standing::Ours { store: other, dead: true } if other == store => detach(target)?,
+            Standing::Ours { store: other, dead: true } => {
+                return Err(busy(format!(
+                    "the dead mount of another store ({other}) stands here: worm umount it first"
+                )));
+            }
+            Standing::Ours { dead: false, .. } => {
+                return Err(busy("a store is mounted here already".to_owned()));
+            }
+            Standing::Foreign(mount) => {
+                return Err(busy(format!(
+                    "something else is mounted here ({} {}): unmount it, or choose another place",
+                    mount.kind, mount.source
+                )));
+            }
+        }
+    }
+    Err(Failure::new(Exit::Busy, format_args!("{}: too many mounts here", target.display())))
+}
+
+/// Takes the topmost mount away from the name space, even when it is dead or in use.
+pub(crate) fn detach(target: &Path) -> Outcome {
+    rustix::mount::unmount(target, UnmountFlags::DETACH)
+        .map_err(Failure::doing(format_args!("detach what stands at {}", target.display())))
+}

@@ -1,0 +1,79 @@
+//! `worm umount`: unmounts, waits for the daemon's end, leaves a guard.
+
+use std::path::Path;
+use std::time::Duration;
+use std::time::Instant;
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+use worm_fs::store;
+
+use crate::cli::UmountArgs;
+use crate::guard;
+use crate::outcome::Exit;
+use crate::outcome::Failure;
+use crate::outcome::Outcome;
+use crate::run_file::RunFile;
+use crate::target;
+use crate::target::Standing;
+
+/// How long the last seals of a daemon may take.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Runs `worm umount`.
+pub(crate) fn run(args: &UmountArgs) -> Outcome {
+    let path = target::absolute(&args.mountpoint)?;
+    match target::standing(&path)? {
+        Standing::Ours { dead: false, store } => end_daemon(&path, &store, &args.run_dir)?,
+        Standing::Ours { dead: true, .. } => {
+            target::detach(&path)?;
+            guard::place(&path)?;
+        }
+        Standing::Guard => {}
+        Standing::Nothing => {
+            let message = format!("{}: nothing is mounted here", path.display());
+            return if args.guard { Ok(()) } else { Err(Failure::new(Exit::NotFound, message)) };
+        }
+        Standing::Foreign(mount) => {
+            let message =
+                format!("{}: this is {} {}, not ours", path.display(), mount.kind, mount.source);
+            return Err(Failure::new(Exit::NotFound, message));
+        }
+    }
+    if args.guard && target::standing(&path)? == Standing::Guard {
+        target::detach(&path)?;
+    }
+    Ok(())
+}
+
+/// The daemon ends when its first mount is gone, and leaves a guard. A view goes on its own.
+fn end_daemon(path: &Path, store: &str, run_directory: &Path) -> Outcome {
+    let note = RunFile::read(run_directory, store).ok();
+    match rustix::mount::unmount(path, UnmountFlags::empty()) {
+        Ok(()) => {}
+        Err(Errno::BUSY) => {
+            let message = format!("{}: files are open there: end what uses them", path.display());
+            return Err(Failure::new(Exit::Busy, message));
+        }
+        Err(errno) => {
+            return Err(Failure::doing(format_args!("unmount {}", path.display()))(errno));
+        }
+    }
+    if note.as_ref().is_some_and(|note| note.mounts.first().is_none_or(|first| first != path)) {
+        return Ok(());
+    }
+    let deadline = Instant::now() + LONGEST;
+    while Instant::now() < deadline {
+        let served = note.as_ref().is_none_or(|note| store::is_served(&note.store));
+        if target::standing(path)? != Standing::Nothing && (note.is_none() || !served) {
+            return Ok(());
+        }
+        if !served {
+            // It ended without one.
+            return guard::place(path);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let message = format!("{}: unmounted, but the daemon has not ended yet", path.display());
+    Err(Failure::new(Exit::Failed, message))
+}

@@ -1,0 +1,207 @@
+//! The one writer of the ledger. Whoever has something to record waits here; all who wait are
+//! served by one sync (group commit).
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use parking_lot::RwLock;
+use rustix::io::Errno;
+
+use crate::clock::Clock;
+use crate::clock::Reading;
+use crate::clock::rfc3339;
+use crate::error::Error;
+use crate::error::Result;
+use crate::fs::state::State;
+use crate::record::Digest;
+use crate::record::Event;
+use crate::record::Line;
+use crate::store::durable;
+use crate::store::layout;
+use crate::store::ledger::Appender;
+use crate::store::ledger::Trust;
+use crate::store::note::Head;
+use crate::store::note::StoreSigner;
+
+/// How many requests one sync serves at most.
+const BATCH_MAX: usize = 256;
+
+/// Something to record, and who waits for it.
+struct Job {
+    events: Vec<Event>,
+    done: SyncSender<Result<()>>,
+}
+
+/// Takes events from any thread and returns when they are in the ledger for good.
+#[derive(Debug)]
+pub(crate) struct Committer {
+    jobs: Mutex<Option<Sender<Job>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Committer {
+    pub(crate) fn start(writer: Writer) -> std::io::Result<Self> {
+        let (jobs, work) = channel();
+        let thread = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || writer.run(&work))?;
+        Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Records events, together and in this order. When it returns `Ok` they are on the disk,
+    /// covered by the signed head, and part of the state.
+    pub(crate) fn commit(&self, events: Vec<Event>) -> Result<()> {
+        let ended = || Error::Stopped("the daemon is ending".to_owned());
+        let (done, answer) = sync_channel(1);
+        let jobs = self.jobs.lock().clone().ok_or_else(ended)?;
+        jobs.send(Job { events, done }).map_err(|_closed| ended())?;
+        drop(jobs);
+        answer.recv().map_err(|_closed| ended())?
+    }
+
+    /// Ends after all that was handed in.
+    pub(crate) fn stop(&self) {
+        drop(self.jobs.lock().take());
+        if let Some(thread) = self.thread.lock().take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the ledger's thread panicked");
+        }
+    }
+}
+
+/// What the ledger's thread works with.
+pub(crate) struct Writer {
+    pub(crate) ledger: Appender,
+    pub(crate) root: OwnedFd,
+    pub(crate) signer: StoreSigner,
+    pub(crate) state: Arc<RwLock<State>>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A line that is ready, with its digest.
+type Ready = (Line, Digest);
+
+impl Writer {
+    fn run(mut self, work: &Receiver<Job>) {
+        while let Ok(first) = work.recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX
+                && let Ok(next) = work.try_recv()
+            {
+                batch.push(next);
+            }
+            self.serve(batch);
+        }
+    }
+
+    fn serve(&mut self, batch: Vec<Job>) {
+        let (events, waiting): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|job| (job.events, job.done)).unzip();
+        let outcome = self.record(&events);
+        for done in waiting {
+            let answer = match &outcome {
+                Ok(()) => Ok(()),
+                Err((why, errno)) => Err(Error::Store {
+                    doing: "write the ledger",
+                    source: errno.map_or_else(|| std::io::Error::other(why.clone()), Into::into),
+                }),
+            };
+            // Nobody waits any more: the outcome stands all the same.
+            drop(done.send(answer));
+        }
+    }
+
+    /// Appends, syncs, signs, and only then lets the state follow.
+    fn record(&mut self, batch: &[Vec<Event>]) -> std::result::Result<(), (String, Option<Errno>)> {
+        if let Some(why) = self.state.read().stopped.clone() {
+            return Err((why, Some(Errno::IO)));
+        }
+        let reading = self.clock.read();
+        let (lines, bytes) =
+            self.lines(batch, &reading).map_err(|why| (why, Some(Errno::INVAL)))?;
+        let Some((last, digest)) = lines.last() else { return Ok(()) };
+        if let Err(error) = self.ledger.reserve() {
+            tracing::warn!(%error, "no room to reserve for the ledger");
+        }
+        if let Err((error, trust)) = self.ledger.append(&bytes) {
+            let why = format!("the ledger cannot be written: {error}");
+            if trust == Trust::Lost {
+                self.stop(&why);
+            }
+            return Err((why, Errno::from_io_error(&error)));
+        }
+        let store = self.state.read().catalog.store.clone();
+        let head = Head { store, seq: last.seq, digest: *digest };
+        let note = self.signer.sign(&head);
+        let replaced =
+            durable::replace(&self.root, layout::HEAD, layout::HEAD_SPARE, note.as_bytes());
+        if let Err(error) = replaced {
+            // The lines are there but not covered: nothing may be acknowledged any more.
+            let why = format!("the head cannot be written: {error}");
+            self.stop(&why);
+            return Err((why, Errno::from_io_error(&error)));
+        }
+        let mut state = self.state.write();
+        for (line, digest) in &lines {
+            if let Err(error) = state.catalog.apply(line, *digest) {
+                let why = format!("the ledger contradicts itself: {error}");
+                state.alarm(why.clone());
+                state.stopped = Some(why.clone());
+                return Err((why, Some(Errno::IO)));
+            }
+        }
+        Ok(())
+    }
+
+    fn lines(
+        &self,
+        batch: &[Vec<Event>],
+        reading: &Reading,
+    ) -> std::result::Result<(Vec<Ready>, Vec<u8>), String> {
+        let (mut seq, mut prev, now) = {
+            let state = self.state.read();
+            (state.catalog.seq, state.catalog.head, state.catalog.anchor.now(reading))
+        };
+        let time = rfc3339(reading.system_ms);
+        let (mut lines, mut bytes) = (Vec::new(), Vec::new());
+        for event in batch.iter().flatten() {
+            // A restart brings its own clock: the reboot's credit is part of it.
+            let clock_ms = match event {
+                Event::Started { credit_ms, reading, .. } => {
+                    self.state.read().catalog.anchor.started(reading, *credit_ms)
+                }
+                Event::Created { .. }
+                | Event::Clock { .. }
+                | Event::Class { .. }
+                | Event::DirectoryMade { .. }
+                | Event::DirectoryChanged { .. }
+                | Event::DirectoryRemoved { .. }
+                | Event::Sealed { .. }
+                | Event::Incomplete { .. }
+                | Event::Extended { .. }
+                | Event::Removed { .. } => now,
+            };
+            seq += 1;
+            let line = Line { seq, prev, clock_ms, time: time.clone(), event: event.clone() };
+            let encoded = line.encode().map_err(|error| error.to_string())?;
+            prev = Digest::of(&encoded);
+            bytes.extend_from_slice(&encoded);
+            lines.push((line, prev));
+        }
+        Ok((lines, bytes))
+    }
+
+    fn stop(&self, why: &str) {
+        let mut state = self.state.write();
+        state.alarm(why.to_owned());
+        state.stopped = Some(why.to_owned());
+    }
+}

@@ -1,0 +1,232 @@
+//! PURE: `worm.toml`, the classes and their rules.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::Serializer;
+
+use crate::clock::DAY_MS;
+use crate::clock::HOUR_MS;
+use crate::clock::SECOND_MS;
+use crate::policy::name::INCOMPLETE;
+use crate::policy::name::Name;
+
+/// How long an incomplete file is kept.
+pub const INCOMPLETE_RETENTION_MS: i64 = DAY_MS;
+/// The longest retention that can be configured, so that no arithmetic overflows.
+pub const RETENTION_MS_MAX: i64 = 200 * 366 * DAY_MS;
+
+/// The rules of a store.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// The classes by their name, which is the name of their directory.
+    #[serde(rename = "class")]
+    pub classes: BTreeMap<String, ClassRule>,
+}
+
+/// What holds for the files of one class. A change touches files sealed later only.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassRule {
+    /// How long a file is kept from its seal on, in milliseconds; written `48h`, `7d`, `4w`.
+    #[serde(deserialize_with = "duration", serialize_with = "seconds")]
+    pub retention: i64,
+    /// Up to how long retention can be extended, from the seal on; `retention` if absent.
+    #[serde(
+        default,
+        deserialize_with = "optional_duration",
+        serialize_with = "optional_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub max_retention: Option<i64>,
+    /// How many of the newest groups with a manifest are kept however old, in each directory.
+    #[serde(default = "default_keep_last")]
+    pub keep_last: usize,
+    /// What is appended to a file's name to name the files that end together with it.
+    #[serde(default = "default_sidecars")]
+    pub sidecars: Vec<String>,
+    /// Owner of the class directory, a number.
+    #[serde(default)]
+    pub owner: u32,
+    /// Group of the class directory, a number.
+    #[serde(default)]
+    pub group: u32,
+    /// Permissions of the class directory, octal.
+    #[serde(
+        default = "default_permissions",
+        deserialize_with = "octal",
+        serialize_with = "as_octal"
+    )]
+    pub permissions: u32,
+}
+
+fn default_keep_last() -> usize {
+    1
+}
+
+/// The sidecar whose presence makes a group a whole backup.
+pub const MANIFEST_SIDECAR: &str = ".manifest.json";
+
+fn default_sidecars() -> Vec<String> {
+    vec![".sha256".to_owned(), MANIFEST_SIDECAR.to_owned()]
+}
+
+fn default_permissions() -> u32 {
+    0o755
+}
+
+impl Default for Config {
+    /// The three classes that most people want: hourly 48 h, daily 7 d, weekly 4 w.
+    fn default() -> Self {
+        let class = |name: &str, retention| {
+            let rule = ClassRule {
+                retention,
+                max_retention: None,
+                keep_last: default_keep_last(),
+                sidecars: default_sidecars(),
+                owner: 0,
+                group: 0,
+                permissions: default_permissions(),
+            };
+            (name.to_owned(), rule)
+        };
+        let classes = [
+            class("hourly", 48 * HOUR_MS),
+            class("daily", 7 * DAY_MS),
+            class("weekly", 28 * DAY_MS),
+        ];
+        Self { classes: classes.into() }
+    }
+}
+
+impl Config {
+    /// Reads `worm.toml` and checks that it makes sense.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        if config.classes.is_empty() {
+            return Err("no class: write at least one [class.NAME] with a retention".to_owned());
+        }
+        for (name, rule) in &config.classes {
+            let valid = Name::new(name.as_bytes()).is_ok() && !name.starts_with('.');
+            if !valid || name == INCOMPLETE {
+                return Err(format!("class {name:?}: not a name for a directory"));
+            }
+            if rule.max_retention.is_some_and(|max| max < rule.retention) {
+                return Err(format!("class {name}: max_retention is shorter than retention"));
+            }
+            if rule.sidecars.iter().any(|sidecar| sidecar.is_empty() || sidecar.contains('/')) {
+                return Err(format!("class {name}: a sidecar is an ending such as \".sha256\""));
+            }
+        }
+        Ok(config)
+    }
+}
+
+/// Reads `90s`, `30m`, `48h`, `7d` or `4w` into milliseconds.
+///
+/// # Errors
+/// One sentence that says what a duration looks like.
+pub fn parse_duration(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text:?} is not a duration: write 90s, 30m, 48h, 7d or 4w");
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(unit_at);
+    let unit_ms = match unit {
+        "s" => SECOND_MS,
+        "m" => 60 * SECOND_MS,
+        "h" => HOUR_MS,
+        "d" => DAY_MS,
+        "w" => 7 * DAY_MS,
+        _ => return Err(wrong()),
+    };
+    let number: i64 = number.parse().map_err(|_: std::num::ParseIntError| wrong())?;
+    match number.checked_mul(unit_ms) {
+        Some(ms) if ms <= RETENTION_MS_MAX => Ok(ms),
+        Some(_) | None => Err(format!("{text:?} is longer than 200 years")),
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_duration(&text).map_err(serde::de::Error::custom)
+}
+
+fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    duration(deserializer).map(Some)
+}
+
+fn seconds<S: Serializer>(ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{}s", ms / SECOND_MS))
+}
+
+fn optional_seconds<S: Serializer>(ms: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match ms {
+        Some(ms) => seconds(ms, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn as_octal<S: Serializer>(bits: &u32, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{bits:04o}"))
+}
+
+fn octal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let wrong = || serde::de::Error::custom(format!("{text:?}: write permissions as \"0755\""));
+    let bits = u32::from_str_radix(&text, 8).map_err(|_: std::num::ParseIntError| wrong())?;
+    if bits > 0o7777 { Err(wrong()) } else { Ok(bits) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_the_three_classes() {
+        let written = "
+            [class.hourly]\nretention = \"48h\"
+            [class.daily]\nretention = \"7d\"
+            [class.weekly]\nretention = \"4w\"";
+        assert_eq!(Config::parse(written).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn what_is_misspelt_is_refused() {
+        for (wrong, says) in [
+            ("", "class"),
+            ("[class]", "no class"),
+            ("[class.a]\nretenton = \"1d\"", "retenton"),
+            ("[class.a]\nretention = \"1 day\"", "48h"),
+            ("[class.a]\nretention = \"99999999w\"", "200 years"),
+            ("[class.a]\nretention = \"2d\"\nmax_retention = \"1d\"", "shorter"),
+            ("[class.\".incomplete\"]\nretention = \"2d\"", "not a name"),
+            ("[class.a]\nretention = \"2d\"\npermissions = \"99\"", "0755"),
+            ("[clas.a]\nretention = \"2d\"", "clas"),
+        ] {
+            let error = Config::parse(wrong).unwrap_err();
+            assert!(error.contains(says), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_rule_survives_the_ledger() {
+        for rule in Config::default().classes.values() {
+            let text = serde_json::to_string(rule).unwrap();
+            assert_eq!(&serde_json::from_str::<ClassRule>(&text).unwrap(), rule, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(parse_duration("90s"), Ok(90_000));
+        assert_eq!(parse_duration("4w"), Ok(28 * DAY_MS));
+        for wrong in ["", "7", "d", "-1d", "1.5h", "7 d", "7D"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! The file system without FUSE: its requests, in our own words. Everything that it does can be
+//! tried without a mount.
+//!
+//! Each request finds what is meant, asks [`crate::policy::verdict`], and lets the store act.
+//! The question and the reservation that follows from it happen under one lock.
+
+pub(crate) mod attributes;
+pub(crate) mod end;
+pub(crate) mod expire;
+pub(crate) mod handles;
+pub(crate) mod namespace;
+pub(crate) mod open_file;
+pub(crate) mod read;
+pub(crate) mod start;
+pub(crate) mod state;
+pub(crate) mod write;
+pub(crate) mod xattr;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::Sender;
+use std::sync::mpsc::channel;
+
+use parking_lot::Mutex;
+use parking_lot::RwLock;
+
+pub use attributes::Attributes;
+pub use attributes::Kind;
+pub use attributes::Life;
+pub use handles::HandleId;
+pub use read::Content;
+pub use read::Entry;
+pub use start::Options;
+pub use state::OPEN_FILES_MAX;
+pub use write::AttributeChange;
+pub use write::Control;
+pub use write::Finish;
+
+use crate::clock::Clock;
+use crate::committer::Committer;
+use crate::error::Error;
+use crate::error::Result;
+use crate::policy::Refusal;
+use crate::policy::name::Name;
+use crate::record::Event;
+use crate::store::Store;
+use handles::Handles;
+use state::State;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Through which mount somebody asks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// The mount that takes new files.
+    Active,
+    /// The read-only view: finished whole files, nothing else.
+    View {
+        /// The group that may read in it.
+        group: u32,
+    },
+}
+
+/// Something that the kernel may still remember otherwise.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Notice {
+    /// A file or directory is gone.
+    Gone {
+        /// Where it was.
+        parent: u64,
+        /// What it was called.
+        name: Name,
+        /// Its number.
+        id: u64,
+    },
+}
+
+/// A served store.
+pub struct WormFs {
+    store: Store,
+    state: Arc<RwLock<State>>,
+    handles: Handles,
+    clock: Arc<dyn Clock>,
+    /// Absent when the store is only shown.
+    committer: Option<Committer>,
+    notices: Mutex<Vec<Sender<Notice>>>,
+    refusals: AtomicU64,
+}
+
+impl std::fmt::Debug for WormFs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WormFs").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl WormFs {
+    /// The store's id.
+    #[must_use]
+    pub fn store_id(&self) -> &str {
+        &self.store.id
+    }
+
+    /// The directory that holds the data, to ask what lies under it.
+    pub(crate) fn data_directory(&self) -> &std::os::fd::OwnedFd {
+        &self.store.data
+    }
+
+    /// What somebody should look at.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<String> {
+        self.state.read().alarms.clone()
+    }
+
+    /// How many requests were refused since the start.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        self.refusals.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Tells from now on what the kernel should forget.
+    pub fn notices(&self) -> Receiver<Notice> {
+        let (sender, receiver) = channel();
+        self.notices.lock().push(sender);
+        receiver
+    }
+
+    fn notify(&self, notice: &Notice) {
+        self.notices.lock().retain(|sender| sender.send(notice.clone()).is_ok());
+    }
+
+    /// The retention clock.
+    fn now_ms(&self) -> i64 {
+        let reading = self.clock.read();
+        self.state.read().catalog.anchor.now(&reading)
+    }
+
+    /// By how much the system clock is ahead of the retention clock, in milliseconds. Added to
+    /// an end on the retention clock it gives the moment at which that comes to pass.
+    fn lag_ms(&self) -> i64 {
+        let reading = self.clock.read();
+        let now = self.state.read().catalog.anchor.now(&reading);
+        reading.system_ms.saturating_sub(now)
+    }
+
+    /// The system clock, nanoseconds since 1970.
+    #[must_use]
+    pub fn system_ns(&self) -> i64 {
+        self.clock.read().system_ms.saturating_mul(1_000_000)
+    }
+
+    fn commit(&self, events: Vec<Event>) -> Result<()> {
+        match &self.committer {
+            Some(committer) => committer.commit(events),
+            None => Err(Refusal::ReadOnlyView.into()),
+        }
+    }
+
+    /// Every change starts here: the view takes none.
+    fn writable(&self, place: Place) -> Result<()> {
+        match place {
+            Place::Active if self.committer.is_some() => self.state.read().accepting(),
+            Place::Active | Place::View { .. } => Err(Refusal::ReadOnlyView.into()),
+        }
+    }
+
+    /// Counts and logs a failed request, once. The only way out of a request with a failure.
+    pub fn failed(&self, request: &'static str, error: &Error) {
+        match error {
+            // Programs ask for these to find out what there is: nobody tried to change anything.
+            Error::Refused(Refusal::Unsupported | Refusal::NoSuchIoctl) => {
+                tracing::debug!(request, %error, "not supported");
+            }
+            Error::Refused(refusal) => {
+                self.refusals.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tracing::info!(request, %refusal, "refused");
+            }
+            Error::Store { .. } | Error::Corrupt(_) | Error::Stopped(_) => {
+                tracing::error!(request, %error, "failed");
+            }
+            Error::NotFound
+            | Error::NotADirectory
+            | Error::IsADirectory
+            | Error::BadHandle
+            | Error::NoAttribute
+            | Error::NotYet => tracing::debug!(request, %error, "failed"),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the store does by itself: removes what is over, and notes the clocks.
+
+use super::WormFs;
+use crate::catalog::File;
+use crate::clock::HOUR_MS;
+use crate::error::Result;
+use crate::policy::name::Name;
+use crate::record::Event;
+
+/// How often the clocks are noted in the ledger. After a reboot, what ran since the last note
+/// counts as downtime.
+const CLOCK_NOTE_MS: i64 = HOUR_MS;
+/// The most files removed in one go, so that nobody waits long behind it.
+const REMOVALS_MAX: usize = 64;
+
+impl WormFs {
+    /// Removes groups that are over, oldest first, and notes the clocks when it is time. Returns
+    /// how many files were removed; call it again while that is not zero.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn housekeep(&self) -> Result<usize> {
+        if self.committer.is_none() {
+            return Ok(0);
+        }
+        let reading = self.clock.read();
+        let (now_ms, noted_ms) = {
+            let state = self.state.read();
+            state.accepting()?;
+            (state.catalog.anchor.now(&reading), state.catalog.anchor.clock_ms)
+        };
+        if now_ms.saturating_sub(noted_ms) >= CLOCK_NOTE_MS {
+            self.commit(vec![Event::Clock { reading }])?;
+        }
+        self.expire(now_ms)
+    }
+
+    fn expire(&self, now_ms: i64) -> Result<usize> {
+        let groups = self.state.read().catalog.over(now_ms);
+        if groups.is_empty() {
+            return Ok(0);
+        }
+        let mut removals: Vec<(u64, Name, Event)> = Vec::new();
+        {
+            let mut state = self.state.write();
+            for group in groups {
+                if removals.len() >= REMOVALS_MAX {
+                    break;
+                }
+                // The sidecars go first: a backup without its manifest is no backup.
+                for id in group.into_iter().rev() {
+                    let Some(File { parent, name, .. }) = state.catalog.get_file(id).cloned()
+                    else {
+                        continue;
+                    };
+                    if state.open.contains_key(&id) || !state.leaving.insert(id) {
+                        continue;
+                    }
+                    let path = state.catalog.path(id);
+                    tracing::info!(%path, "expired");
+                    let why = "expired".to_owned();
+                    removals.push((parent, name, Event::Removed { id, path, why, uid: None }));
+                }
+            }
+        }
+        let removed = removals.len();
+        if removed > 0 {
+            self.carry_out(removals)?;
+        }
+        Ok(removed)
+    }
+}

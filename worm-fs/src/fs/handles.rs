@@ -1,0 +1,66 @@
+//! What is open: a number for each descriptor that the kernel holds.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+use parking_lot::RwLock;
+
+use super::open_file::OpenFile;
+use super::read::Entry;
+use crate::error::Error;
+use crate::error::Result;
+
+/// The number of an open file or directory.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct HandleId(pub u64);
+
+/// What a handle stands for.
+#[derive(Clone, Debug)]
+pub(crate) enum Handle {
+    /// The descriptor that created the file.
+    Writer(Arc<OpenFile>),
+    /// Reads a file that is not finished.
+    Watcher(Arc<OpenFile>),
+    /// Reads a finished file.
+    Reader(Arc<File>),
+    /// Lists a directory as it was when it was opened.
+    Directory(Arc<Vec<Entry>>),
+}
+
+/// All handles.
+#[derive(Debug, Default)]
+pub(crate) struct Handles {
+    next: AtomicU64,
+    open: RwLock<HashMap<u64, Handle>>,
+}
+
+impl Handles {
+    pub(crate) fn add(&self, handle: Handle) -> HandleId {
+        let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        self.open.write().insert(number, handle);
+        HandleId(number)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.open.read().len()
+    }
+
+    pub(crate) fn get(&self, id: HandleId) -> Result<Handle> {
+        self.open.read().get(&id.0).cloned().ok_or(Error::BadHandle)
+    }
+
+    pub(crate) fn remove(&self, id: HandleId) -> Result<Handle> {
+        self.open.write().remove(&id.0).ok_or(Error::BadHandle)
+    }
+
+    /// The file that this handle created.
+    pub(crate) fn writer(&self, id: HandleId) -> Result<Arc<OpenFile>> {
+        match self.get(id)? {
+            Handle::Writer(open) => Ok(open),
+            Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => Err(Error::BadHandle),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Names: make and remove directories, remove expired files, and all that is never done.
+
+use super::Attributes;
+use super::Caller;
+use super::Notice;
+use super::Place;
+use super::WormFs;
+use super::attributes::attributes;
+use crate::catalog::Node;
+use crate::error::Error;
+use crate::error::Result;
+use crate::policy;
+use crate::policy::Refusal;
+use crate::policy::Request;
+use crate::policy::Target;
+use crate::policy::name::DEPTH_MAX;
+use crate::policy::name::Name;
+use crate::record::Event;
+
+impl WormFs {
+    /// Makes a directory inside a class. When it returns `Ok`, the directory is there for good.
+    ///
+    /// # Errors
+    /// What the policy or the disk says.
+    pub fn make_directory(
+        &self,
+        place: Place,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        mode: u32,
+    ) -> Result<Attributes> {
+        self.writable(place)?;
+        let name = Name::new(name)?;
+        let now_ms = self.now_ms();
+        let (id, path) = {
+            let mut state = self.state.write();
+            state.directory(parent)?;
+            policy::verdict(Request::MakeDirectory, state.target(parent, now_ms)?)?;
+            if state.catalog.depth(parent) >= DEPTH_MAX {
+                return Err(Refusal::TooDeep.into());
+            }
+            let id = state.reserve(parent, &name)?;
+            (id, state.catalog.path(parent).join(name.as_bytes()))
+        };
+        let made = self
+            .commit(vec![Event::DirectoryMade {
+                id,
+                path: path.clone(),
+                mode: mode & 0o7777,
+                uid: caller.uid,
+                gid: caller.gid,
+            }])
+            .and_then(|()| {
+                // The record is there: after a crash the next start makes the directory.
+                self.store.make_data_directory(&path).map_err(Error::store("make the directory"))
+            });
+        self.state.write().pending.remove(&(parent, name));
+        made?;
+        self.attributes(Place::Active, id)
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// # Errors
+    /// What the policy or the disk says.
+    pub fn remove_directory(
+        &self,
+        place: Place,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+    ) -> Result<()> {
+        self.remove(place, caller, parent, name, Request::RemoveDirectory)
+    }
+
+    /// Removes an expired file.
+    ///
+    /// # Errors
+    /// [`Refusal::Retained`] before its retention end, or what the disk says.
+    pub fn unlink(&self, place: Place, caller: Caller, parent: u64, name: &[u8]) -> Result<()> {
+        self.remove(place, caller, parent, name, Request::Unlink)
+    }
+
+    fn remove(
+        &self,
+        place: Place,
+        caller: Caller,
+        parent: u64,
+        name: &[u8],
+        request: Request,
+    ) -> Result<()> {
+        let name = Name::new(name)?;
+        let id = self.child(place, parent, &name)?;
+        self.writable(place)?;
+        let now_ms = self.now_ms();
+        let event = {
+            let mut state = self.state.write();
+            let target = state.target(id, now_ms)?;
+            match (request, target) {
+                (Request::Unlink, Target::File(_)) => {}
+                (Request::Unlink, _) => return Err(Error::IsADirectory),
+                (_, Target::File(_)) => return Err(Error::NotADirectory),
+                (_, _) => {}
+            }
+            policy::verdict(request, target)?;
+            if !state.leaving.insert(id) {
+                return Err(Error::NotFound);
+            }
+            let path = state.catalog.path(id);
+            match request {
+                Request::RemoveDirectory => Event::DirectoryRemoved { id, path, uid: caller.uid },
+                _ => Event::Removed { id, path, why: "unlink".to_owned(), uid: Some(caller.uid) },
+            }
+        };
+        self.carry_out(vec![(parent, name, event)])
+    }
+
+    /// Records removals, and only then removes what they name. The names stay taken until all
+    /// is done.
+    pub(crate) fn carry_out(&self, removals: Vec<(u64, Name, Event)>) -> Result<()> {
+        let committed = self.commit(removals.iter().map(|(_, _, event)| event.clone()).collect());
+        let mut outcome = committed;
+        for (parent, name, event) in removals {
+            let (id, done) = match &event {
+                Event::Removed { id, path, .. } => {
+                    (*id, outcome.is_ok().then(|| (path, self.remove_file_data(*id, path))))
+                }
+                Event::DirectoryRemoved { id, path, .. } => {
+                    (*id, outcome.is_ok().then(|| (path, self.store.remove_data_directory(path))))
+                }
+                Event::Created { .. }
+                | Event::Started { .. }
+                | Event::Clock { .. }
+                | Event::Class { .. }
+                | Event::DirectoryMade { .. }
+                | Event::DirectoryChanged { .. }
+                | Event::Sealed { .. }
+                | Event::Incomplete { .. }
+                | Event::Extended { .. } => continue,
+            };
+            let mut state = self.state.write();
+            state.leaving.remove(&id);
+            if let Some((path, removed)) = done {
+                if let Err(error) = removed {
+                    state.strays.insert(path.clone());
+                    state.alarm(format!("{path}: its data could not be removed: {error}"));
+                    outcome = Err(Error::store("remove the data")(error));
+                }
+                drop(state);
+                self.notify(&Notice::Gone { parent, name, id });
+            }
+        }
+        outcome
+    }
+
+    fn remove_file_data(
+        &self,
+        id: u64,
+        path: &crate::policy::name::StorePath,
+    ) -> std::io::Result<()> {
+        let unplaced = self.state.write().unplaced.remove(&id);
+        match unplaced {
+            Some(name) => self.store.remove_unplaced(&name),
+            None => self.store.remove_data(path),
+        }
+    }
+
+    /// What has a name, as this place shows it.
+    fn child(&self, place: Place, parent: u64, name: &Name) -> Result<u64> {
+        let state = self.state.read();
+        attributes(&state, place, parent)?;
+        state.directory(parent)?;
+        let id = state.child(parent, name).ok_or(Error::NotFound)?;
+        attributes(&state, place, id)?;
+        Ok(id)
+    }
+
+    /// Renames nothing, ever: says why.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn rename(&self, place: Place, from: (u64, &[u8]), to: (u64, &[u8])) -> Result<()> {
+        let id = self.child(place, from.0, &Name::new(from.1)?)?;
+        self.writable(place)?;
+        // An open file may not be renamed, but a program that tries should see the same answer
+        // whether or not something is in the way.
+        Name::new(to.1)?;
+        self.allowed(place, to.0, Request::OpenToRead)?;
+        self.allowed(place, id, Request::Rename)?;
+        Err(Refusal::Sealed.into())
+    }
+
+    /// Makes nothing that is neither a plain file nor a directory: says why.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn make_other(
+        &self,
+        place: Place,
+        parent: u64,
+        name: &[u8],
+        request: Request,
+    ) -> Result<()> {
+        self.allowed(place, parent, request)?;
+        Name::new(name)?;
+        Err(Refusal::NoSuchKind.into())
+    }
+
+    /// Whether something is a directory, for the adapter.
+    #[must_use]
+    pub fn is_directory(&self, id: u64) -> bool {
+        matches!(self.state.read().catalog.get(id), Some(Node::Directory(_)))
+    }
+}

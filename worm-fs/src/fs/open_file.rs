@@ -1,0 +1,313 @@
+//! A file on its way in: written by the one who created it, then closing, then finished.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
+
+use parking_lot::Condvar;
+use parking_lot::Mutex;
+use rustix::io::Errno;
+
+use crate::digest::Digester;
+use crate::error::Error;
+use crate::error::Result;
+use crate::policy;
+use crate::policy::FileState;
+use crate::policy::Request;
+use crate::policy::Target;
+use crate::policy::name::Name;
+use crate::store::layout::OpenName;
+use crate::sys;
+
+/// After so many bytes the kernel is asked to begin writing them to the disk.
+const WRITE_BACK_BYTES: u64 = 8 << 20;
+
+/// A file that is not finished.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) id: u64,
+    pub(crate) parent: u64,
+    pub(crate) name: Name,
+    /// The backing file in `open/`.
+    pub(crate) file: File,
+    bytes: AtomicU64,
+    modified_ns: AtomicI64,
+    owner: Mutex<Owner>,
+    writing: Mutex<Writing>,
+    finished: Mutex<Option<Outcome>>,
+    finish: Condvar,
+}
+
+/// What `chmod` and `chown` set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+#[derive(Debug)]
+struct Writing {
+    open: bool,
+    begun: bool,
+    digester: Option<Digester>,
+    failed: Option<Errno>,
+    unsynced: bool,
+    written_back: u64,
+}
+
+/// How a file ended, for those who wait for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Outcome {
+    /// It is sealed.
+    Sealed,
+    /// It was given up.
+    Incomplete,
+    /// The disk failed.
+    Failed(Errno),
+}
+
+/// What asks for the end of a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ending {
+    /// The last holder closed it, or died.
+    LastClose,
+    /// `COMMIT`.
+    Commit,
+    /// `ABORT`.
+    Abort,
+    /// The daemon ends.
+    Shutdown,
+}
+
+/// What is left to do when a file has stopped taking bytes.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) digester: Option<Digester>,
+    /// Why it cannot be sealed.
+    pub(crate) give_up: Option<&'static str>,
+    /// It ends by `COMMIT`.
+    pub(crate) committed: bool,
+}
+
+impl OpenFile {
+    pub(crate) fn new(name: OpenName, file: File, owner: Owner, now_ns: i64) -> Self {
+        Self {
+            id: name.id,
+            parent: name.parent,
+            name: name.name,
+            file,
+            bytes: AtomicU64::new(0),
+            modified_ns: AtomicI64::new(now_ns),
+            owner: Mutex::new(owner),
+            writing: Mutex::new(Writing {
+                open: true,
+                begun: false,
+                digester: Some(Digester::new()),
+                failed: None,
+                unsynced: false,
+                written_back: 0,
+            }),
+            finished: Mutex::new(None),
+            finish: Condvar::new(),
+        }
+    }
+
+    /// Its name in `open/`.
+    pub(crate) fn open_name(&self) -> OpenName {
+        OpenName { id: self.id, parent: self.parent, name: self.name.clone() }
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    /// Its modification time, nanoseconds since 1970.
+    pub(crate) fn modified_ns(&self) -> i64 {
+        self.modified_ns.load(Ordering::Acquire)
+    }
+
+    /// Mode, owner and group.
+    pub(crate) fn owner(&self) -> Owner {
+        *self.owner.lock()
+    }
+
+    /// Its state as the policy knows it.
+    pub(crate) fn file_state(&self, by_writer: bool) -> FileState {
+        if self.writing.lock().open { FileState::Writing { by_writer } } else { FileState::Closing }
+    }
+
+    /// Asks the policy and hands the writing out in one step, so that no seal comes between.
+    fn writing(&self, request: Request) -> Result<parking_lot::MutexGuard<'_, Writing>> {
+        let writing = self.writing.lock();
+        let state =
+            if writing.open { FileState::Writing { by_writer: true } } else { FileState::Closing };
+        policy::verdict(request, Target::File(state))?;
+        Ok(writing)
+    }
+
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8], now_ns: i64) -> Result<usize> {
+        let mut writing = self.writing(Request::Write)?;
+        writing.usable("write to the file")?;
+        let end = offset
+            .checked_add(bytes.len() as u64)
+            .filter(|end| i64::try_from(*end).is_ok())
+            .ok_or_else(|| Error::store("write to the file")(Errno::FBIG))?;
+        writing.unsynced = true;
+        if let Err(error) = self.file.write_all_at(bytes, offset) {
+            return Err(writing.fail("write to the file", error));
+        }
+        if let Some(digester) = &mut writing.digester {
+            digester.update(offset, bytes);
+        }
+        self.bytes.fetch_max(end, Ordering::AcqRel);
+        self.modified_ns.store(now_ns, Ordering::Release);
+        if end >= writing.written_back + WRITE_BACK_BYTES {
+            sys::start_writing_back(&self.file, writing.written_back, end - writing.written_back);
+            writing.written_back = end;
+        }
+        Ok(bytes.len())
+    }
+
+    pub(crate) fn set_length(&self, bytes: u64, now_ns: i64) -> Result<()> {
+        let mut writing = self.writing(Request::SetLength)?;
+        writing.usable("set the length of the file")?;
+        writing.unsynced = true;
+        if let Err(error) = self.file.set_len(bytes) {
+            return Err(writing.fail("set the length of the file", error));
+        }
+        if bytes != self.bytes()
+            && let Some(digester) = &mut writing.digester
+        {
+            digester.scatter();
+        }
+        self.bytes.store(bytes, Ordering::Release);
+        self.modified_ns.store(now_ns, Ordering::Release);
+        Ok(())
+    }
+
+    /// Reserves room; without `keep_size` the file becomes at least so long.
+    pub(crate) fn allocate(&self, offset: u64, bytes: u64, keep_size: bool) -> Result<()> {
+        let mut writing = self.writing(Request::Allocate)?;
+        writing.usable("reserve room for the file")?;
+        let flags = if keep_size {
+            rustix::fs::FallocateFlags::KEEP_SIZE
+        } else {
+            rustix::fs::FallocateFlags::empty()
+        };
+        // Nothing is lost when there is no room, so this does not spoil the file.
+        rustix::fs::fallocate(&self.file, flags, offset, bytes)
+            .map_err(Error::store("reserve room for the file"))?;
+        let end = offset.saturating_add(bytes);
+        if !keep_size && end > self.bytes() {
+            writing.unsynced = true;
+            if let Some(digester) = &mut writing.digester {
+                digester.scatter();
+            }
+            self.bytes.store(end, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Sets attributes that will be sealed.
+    pub(crate) fn set_attributes(
+        &self,
+        change: impl FnOnce(&mut Owner),
+        modified_ns: Option<i64>,
+    ) -> Result<()> {
+        let _writing = self.writing(Request::SetAttributes)?;
+        change(&mut self.owner.lock());
+        if let Some(modified_ns) = modified_ns {
+            self.modified_ns.store(modified_ns, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// `BEGIN`: from here on only `COMMIT` makes the file whole.
+    pub(crate) fn begin(&self) -> Result<()> {
+        self.writing(Request::Begin)?.begun = true;
+        Ok(())
+    }
+
+    /// Makes the bytes so far last, and tells of a failure that happened before.
+    pub(crate) fn sync(&self) -> Result<()> {
+        let mut writing = self.writing.lock();
+        if !writing.open {
+            return Ok(());
+        }
+        writing.usable("sync the file")?;
+        if writing.unsynced {
+            if let Err(error) = self.file.sync_data() {
+                return Err(writing.fail("sync the file", error));
+            }
+            writing.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Whether bytes wait for a sync.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        let writing = self.writing.lock();
+        writing.open && writing.unsynced
+    }
+
+    /// Stops taking bytes. `None` when it had stopped before: then somebody else finishes it.
+    pub(crate) fn end(&self, ending: Ending) -> Option<Ended> {
+        let mut writing = self.writing.lock();
+        if !writing.open {
+            return None;
+        }
+        writing.open = false;
+        let give_up = match ending {
+            Ending::Abort => Some("aborted"),
+            Ending::Shutdown => Some("the daemon ended"),
+            Ending::LastClose | Ending::Commit if writing.failed.is_some() => {
+                Some("the disk failed")
+            }
+            Ending::LastClose if writing.begun => Some("closed without commit"),
+            Ending::LastClose | Ending::Commit => None,
+        };
+        let committed = ending == Ending::Commit;
+        Some(Ended { digester: writing.digester.take(), give_up, committed })
+    }
+
+    /// Tells those who wait.
+    pub(crate) fn finished(&self, outcome: Outcome) {
+        *self.finished.lock() = Some(outcome);
+        self.finish.notify_all();
+    }
+
+    /// Waits until the file is finished.
+    pub(crate) fn wait(&self, longest: Duration) -> Option<Outcome> {
+        let deadline = Instant::now() + longest;
+        let mut finished = self.finished.lock();
+        while finished.is_none() {
+            if self.finish.wait_until(&mut finished, deadline).timed_out() {
+                break;
+            }
+        }
+        *finished
+    }
+}
+
+impl Writing {
+    /// A file whose disk failed once answers the same for ever and is never sealed: a later
+    /// success would prove nothing about what was lost.
+    fn usable(&self, doing: &'static str) -> Result<()> {
+        match self.failed {
+            Some(errno) => Err(Error::store(doing)(errno)),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&mut self, doing: &'static str, error: std::io::Error) -> Error {
+        self.failed = Some(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        self.digester = None;
+        Error::store(doing)(error)
+    }
+}

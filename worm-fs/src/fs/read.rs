@@ -1,0 +1,215 @@
+//! Looking: lookup, open for reading, read, list.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+
+use super::Attributes;
+use super::HandleId;
+use super::Kind;
+use super::Place;
+use super::WormFs;
+use super::attributes::attributes;
+use super::handles::Handle;
+use crate::error::Error;
+use crate::error::Result;
+use crate::policy;
+use crate::policy::Request;
+use crate::policy::name::Name;
+use crate::policy::name::StorePath;
+
+/// How many handles may be open at a time, so that nobody takes all descriptors.
+const READERS_MAX: usize = 1 << 16;
+
+/// An entry of a directory.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// Its number.
+    pub id: u64,
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Vec<u8>,
+}
+
+/// What was opened for reading.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// A file that is not finished: what it holds can change.
+    Changing,
+    /// A finished file, and its data.
+    Finished(Arc<File>),
+}
+
+impl WormFs {
+    /// Finds a name in a directory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotADirectory`], or a refusal of the name.
+    pub fn lookup(&self, place: Place, parent: u64, name: &[u8]) -> Result<Attributes> {
+        let state = self.state.read();
+        attributes(&state, place, parent)?;
+        state.directory(parent)?;
+        match name {
+            b"." => return attributes(&state, place, parent),
+            b".." => {
+                return attributes(&state, place, state.directory(parent)?.parent);
+            }
+            _ => {}
+        }
+        let name = Name::new(name)?;
+        let id = state.child(parent, &name).ok_or(Error::NotFound)?;
+        attributes(&state, place, id)
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] when its data is not what the ledger says.
+    pub fn open_to_read(&self, place: Place, id: u64) -> Result<(HandleId, Content)> {
+        let now_ms = self.now_ms();
+        let (path, size, waiting) = {
+            let state = self.state.read();
+            attributes(&state, place, id)?;
+            policy::verdict(Request::OpenToRead, state.target(id, now_ms)?)?;
+            if let Some(open) = state.open.get(&id)
+                && state.catalog.get_file(id).is_none()
+            {
+                let handle = Handle::Watcher(Arc::clone(open));
+                return Ok((self.handles.add(handle), Content::Changing));
+            }
+            let file = state.catalog.get_file(id).ok_or(Error::IsADirectory)?;
+            let open = state.open.get(&id).map(|open| open.open_name().encode());
+            let waiting = open.or_else(|| state.unplaced.get(&id).cloned());
+            (state.catalog.path(id), file.size, waiting)
+        };
+        if self.handles.len() >= READERS_MAX {
+            return Err(Error::store("open the file")(rustix::io::Errno::NFILE));
+        }
+        let damaged = |what: String| {
+            self.state.write().alarm(format!("{path}: {what}"));
+            Error::Corrupt(format!("{path}: {what}"))
+        };
+        let file = match self.open_finished(&path, waiting.as_deref()) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                // It may have been removed between the two looks.
+                self.attributes(place, id)?;
+                return Err(damaged("its data is gone".to_owned()));
+            }
+            Err(error) => return Err(Error::store("open the data of the file")(error)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(Error::store("look at the data"))?;
+        let plain =
+            rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+        if !plain || u64::try_from(stat.st_size) != Ok(size) {
+            return Err(damaged(format!("its data has {} bytes, not {size}", stat.st_size)));
+        }
+        let file = Arc::new(file);
+        let handle = self.handles.add(Handle::Reader(Arc::clone(&file)));
+        Ok((handle, Content::Finished(file)))
+    }
+
+    /// Opens the data of a finished file, which may at this moment be on its way from `open/` to
+    /// its place: it is looked for there, then here, then there again.
+    fn open_finished(&self, path: &StorePath, waiting: Option<&[u8]>) -> std::io::Result<File> {
+        let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+        match (self.store.open_data(path), waiting) {
+            (Err(error), Some(name)) if gone(&error) => match self.store.open_unplaced(name) {
+                Err(error) if gone(&error) => self.store.open_data(path),
+                opened => opened,
+            },
+            (opened, _) => opened,
+        }
+    }
+
+    /// Reads from an open file.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn read(&self, handle: HandleId, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let handle = self.handles.get(handle)?;
+        let file: &File = match &handle {
+            Handle::Writer(open) | Handle::Watcher(open) => &open.file,
+            Handle::Reader(file) => file,
+            Handle::Directory(_) => return Err(Error::IsADirectory),
+        };
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(bytes) => filled += bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::store("read the file")(error)),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Finds the next data or hole.
+    ///
+    /// # Errors
+    /// What the disk says; `ENXIO` beyond the end.
+    pub fn seek(&self, handle: HandleId, offset: u64, hole: bool) -> Result<u64> {
+        let handle = self.handles.get(handle)?;
+        let file: &File = match &handle {
+            Handle::Writer(open) | Handle::Watcher(open) => &open.file,
+            Handle::Reader(file) => file,
+            Handle::Directory(_) => return Err(Error::IsADirectory),
+        };
+        let from = if hole {
+            rustix::fs::SeekFrom::Hole(offset)
+        } else {
+            rustix::fs::SeekFrom::Data(offset)
+        };
+        rustix::fs::seek(file, from).map_err(Error::store("seek in the file"))
+    }
+
+    /// Opens a directory for listing: what is in it now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotADirectory`]
+    pub fn open_directory(&self, place: Place, id: u64) -> Result<HandleId> {
+        let state = self.state.read();
+        attributes(&state, place, id)?;
+        let directory = state.directory(id)?;
+        let mut entries = Vec::with_capacity(directory.children.len() + 2);
+        let of = |id, name: &[u8]| {
+            attributes(&state, place, id).ok().map(|shown| Entry {
+                id,
+                kind: shown.kind,
+                name: name.to_vec(),
+            })
+        };
+        entries.extend(of(id, b"."));
+        entries.extend(of(directory.parent, b".."));
+        entries.extend(directory.children.iter().filter_map(|(n, id)| of(*id, n.as_bytes())));
+        let pending = state.pending.range((id, Name::first())..);
+        let pending = pending.take_while(|((parent, _), _)| *parent == id);
+        entries.extend(
+            pending
+                .filter(|((_, name), _)| !directory.children.contains_key(name))
+                .filter_map(|((_, name), id)| of(*id, name.as_bytes())),
+        );
+        Ok(self.handles.add(Handle::Directory(Arc::new(entries))))
+    }
+
+    /// The entries of an opened directory.
+    ///
+    /// # Errors
+    /// [`Error::BadHandle`]
+    pub fn entries(&self, handle: HandleId) -> Result<Arc<Vec<Entry>>> {
+        match self.handles.get(handle)? {
+            Handle::Directory(entries) => Ok(entries),
+            Handle::Writer(_) | Handle::Watcher(_) | Handle::Reader(_) => Err(Error::BadHandle),
+        }
+    }
+
+    /// Room and use of the disk under the store.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn disk(&self) -> Result<rustix::fs::StatVfs> {
+        rustix::fs::fstatvfs(&self.store.data).map_err(Error::store("ask the disk for its room"))
+    }
+}

@@ -1,0 +1,280 @@
+//! Opening a store to serve it: read the ledger, put right what a crash left, make the classes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::Mutex;
+use parking_lot::RwLock;
+
+use super::WormFs;
+use super::end::Parts;
+use super::end::incomplete;
+use super::handles::Handles;
+use super::open_file::Ending;
+use super::open_file::Outcome;
+use super::state::State;
+use crate::catalog::DirectoryKind;
+use crate::clock::Clock;
+use crate::committer::Committer;
+use crate::committer::Writer;
+use crate::config::Config;
+use crate::error::Error;
+use crate::policy::name::StorePath;
+use crate::record::Event;
+use crate::store::Access;
+use crate::store::Loaded;
+use crate::store::OpenError;
+use crate::store::Store;
+use crate::store::layout::OpenName;
+use crate::store::ledger::Appender;
+use crate::store::recover;
+use crate::store::recover::Repair;
+
+/// What a store needs to be served.
+pub struct Options {
+    /// The store's directory.
+    pub store: PathBuf,
+    /// The file of its signing key.
+    pub key: PathBuf,
+    /// The classes and their rules.
+    pub config: Config,
+    /// The machine's clocks.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl WormFs {
+    /// Opens a store to serve it, and puts right what a crash left behind.
+    ///
+    /// # Errors
+    /// [`OpenError`]; then nothing was promised and nothing removed.
+    pub fn serve(options: Options) -> Result<Arc<Self>, OpenError> {
+        let Options { store: path, key, config, clock } = options;
+        let (store, loaded) = Store::open(&path, Access::Serve)?;
+        let disk = |doing: &str| {
+            let doing = format!("{doing} of {}", path.display());
+            move |source| OpenError::Disk { doing, source }
+        };
+        let signer = store.signer(&key)?;
+        let Loaded { catalog, end, signed } = loaded;
+        let mut ledger = Appender::open(&store.ledger, &end).map_err(disk("open the ledger"))?;
+        if let Err(error) = ledger.reserve() {
+            tracing::warn!(%error, "no room to reserve for the ledger");
+        }
+        let open = store.scan_open().map_err(disk("list the open files"))?;
+        let data = store.scan_data().map_err(disk("list the data"))?;
+        let repairs = recover::plan(&catalog, &open, &data);
+
+        let reading = clock.read();
+        let (_, credit_ms) = catalog.anchor.restart(reading.clone(), &catalog.credits);
+        let unsigned = catalog.seq - signed;
+        let mut state = State::new(catalog);
+        let open_ids = open.iter().filter_map(|(name, _)| Some(OpenName::decode(name)?.id));
+        state.next_id = open_ids.fold(state.next_id, |next, id| next.max(id + 1));
+        let state = Arc::new(RwLock::new(state));
+        let root = store.root.try_clone().map_err(disk("reach the directory"))?;
+        let writer =
+            Writer { ledger, root, signer, state: Arc::clone(&state), clock: Arc::clone(&clock) };
+        let committer = Committer::start(writer).map_err(disk("start the ledger"))?;
+        let fs = Self::new(store, state, clock, Some(committer));
+
+        let failed = |error: Error| {
+            let Error::Store { doing, source } = error else {
+                return disk("recover")(std::io::Error::other(error.to_string()));
+            };
+            disk(doing)(source)
+        };
+        // Before the new beginning is noted: what was being removed is known until then.
+        fs.repair_disk(&repairs);
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        fs.commit(vec![Event::Started { version, reading, credit_ms, unsigned }])
+            .map_err(failed)?;
+        fs.finish_open(&repairs).map_err(failed)?;
+        fs.make_classes(&config).map_err(failed)?;
+        Ok(Arc::new(fs))
+    }
+
+    /// Opens a store that nobody serves, to show what is in it and change nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn show(path: &std::path::Path, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
+        let (store, loaded) = Store::open(path, Access::Look)?;
+        let open = store.scan_open().map_err(|source| OpenError::Disk {
+            doing: format!("list the open files of {}", path.display()),
+            source,
+        })?;
+        let mut state = State::new(loaded.catalog);
+        for (name, _) in open {
+            if let Some(decoded) = OpenName::decode(&name)
+                && state.catalog.get_file(decoded.id).is_some()
+            {
+                state.unplaced.insert(decoded.id, name);
+            }
+        }
+        Ok(Arc::new(Self::new(store, Arc::new(RwLock::new(state)), clock, None)))
+    }
+
+    fn new(
+        store: Store,
+        state: Arc<RwLock<State>>,
+        clock: Arc<dyn Clock>,
+        committer: Option<Committer>,
+    ) -> Self {
+        Self {
+            store,
+            state,
+            handles: Handles::default(),
+            clock,
+            committer,
+            notices: Mutex::new(Vec::new()),
+            refusals: AtomicU64::new(0),
+        }
+    }
+
+    /// What needs no record: the record is there.
+    fn repair_disk(&self, repairs: &[Repair]) {
+        for repair in repairs {
+            let (path, done) = match repair {
+                Repair::MakeDirectory(path) => (path, self.store.make_data_directory(path)),
+                Repair::FinishRemoval(path) => (path, self.store.remove_data(path)),
+                Repair::RemoveDirectory(path) => (path, self.store.remove_data_directory(path)),
+                Repair::Publish { id, from } => {
+                    let path = self.state.read().catalog.path(*id);
+                    self.place(*id, from, &path);
+                    continue;
+                }
+                Repair::GiveUp { .. } => continue,
+                Repair::Stray(_)
+                | Repair::Missing(_)
+                | Repair::WrongSize { .. }
+                | Repair::StrayOpen(_) => {
+                    self.report(repair);
+                    continue;
+                }
+            };
+            if let Err(error) = done {
+                let mut state = self.state.write();
+                state.strays.insert(path.clone());
+                state.alarm(format!("{path}: what a crash left could not be put right: {error}"));
+            }
+        }
+    }
+
+    /// What only a person can put right.
+    fn report(&self, repair: &Repair) {
+        let mut state = self.state.write();
+        let what = match repair {
+            Repair::Stray(path) => {
+                state.strays.insert(path.clone());
+                format!("{path}: nobody recorded it; it is not served and its name stays taken")
+            }
+            Repair::Missing(id) => format!("{}: its data is gone", state.catalog.path(*id)),
+            Repair::WrongSize { id, bytes } => {
+                let size = state.catalog.get_file(*id).map_or(0, |file| file.size);
+                format!("{}: its data has {bytes} bytes, not {size}", state.catalog.path(*id))
+            }
+            Repair::StrayOpen(name) => {
+                format!("open/{}: nobody recorded it", crate::policy::name::encode(name))
+            }
+            Repair::MakeDirectory(_)
+            | Repair::RemoveDirectory(_)
+            | Repair::FinishRemoval(_)
+            | Repair::Publish { .. }
+            | Repair::GiveUp { .. } => return,
+        };
+        state.alarm(what);
+    }
+
+    /// Files that were being written when the last daemon ended are incomplete.
+    fn finish_open(&self, repairs: &[Repair]) -> Result<(), Error> {
+        for repair in repairs {
+            let Repair::GiveUp { from, bytes } = repair else { continue };
+            let now_ms = self.now_ms();
+            let parts = Parts {
+                id: from.id,
+                parent: from.parent,
+                name: &from.name,
+                size: *bytes,
+                mode: 0o600,
+                uid: 0,
+                gid: 0,
+                mtime_ns: self.system_ns(),
+            };
+            let why = "the daemon ended while it was written";
+            let record = incomplete(&self.state.read().catalog, &parts, now_ms, why);
+            match record {
+                Ok((event, path)) => {
+                    self.commit(vec![event])?;
+                    self.place(from.id, &from.encode(), &path);
+                }
+                Err(error) => {
+                    let name = crate::policy::name::encode(&from.encode());
+                    self.state.write().alarm(format!("open/{name}: {error}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes new classes and records changed rules. A class that the configuration does not name
+    /// any more keeps its files and its last rule.
+    fn make_classes(&self, config: &Config) -> Result<(), Error> {
+        for (name, rule) in &config.classes {
+            let path = StorePath::root().join(name.as_bytes());
+            let id = {
+                let mut state = self.state.write();
+                let found = state.catalog.find(&path);
+                let kind = found.and_then(|id| state.catalog.get_directory(id)).map(|d| &d.kind);
+                match (found, kind) {
+                    (Some(_), Some(DirectoryKind::Class(stands))) if **stands == *rule => None,
+                    (Some(id), _) => Some(id),
+                    (None, _) => {
+                        let id = state.take_id();
+                        // The next number is that of its `.incomplete`.
+                        state.take_id();
+                        Some(id)
+                    }
+                }
+            };
+            if let Some(id) = id {
+                self.commit(vec![Event::Class { id, path: path.clone(), rule: rule.clone() }])?;
+            }
+            let inside = path.join(crate::policy::name::INCOMPLETE.as_bytes());
+            for path in [&path, &inside] {
+                self.store
+                    .make_data_directory(path)
+                    .map_err(Error::store("make the directory of a class"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the service: what is closed gets its seal, what is open is incomplete, the clocks
+    /// are noted.
+    pub fn shut_down(&self) {
+        let open: Vec<_> = self.state.read().open.values().cloned().collect();
+        for file in open {
+            if self.end(&file, Ending::Shutdown).is_none() {
+                // Its seal is on its way on another thread.
+                let outcome = file.wait(super::xattr::SEAL_WAIT);
+                if !matches!(outcome, Some(Outcome::Sealed | Outcome::Incomplete)) {
+                    tracing::error!(name = ?file.name, "the seal was not done at the end");
+                }
+            }
+        }
+        if let Some(committer) = &self.committer {
+            let reading = self.clock.read();
+            if let Err(error) = committer.commit(vec![Event::Clock { reading }]) {
+                tracing::error!(%error, "the clocks could not be noted");
+            }
+            committer.stop();
+        }
+    }
+}

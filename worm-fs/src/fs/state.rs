@@ -1,0 +1,158 @@
+//! What the daemon knows: the catalog, and what is on its way into it.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::open_file::OpenFile;
+use crate::catalog::Catalog;
+use crate::catalog::Directory;
+use crate::catalog::DirectoryKind;
+use crate::catalog::Node;
+use crate::error::Error;
+use crate::error::Result;
+use crate::policy::FileState;
+use crate::policy::Refusal;
+use crate::policy::Retention;
+use crate::policy::Target;
+use crate::policy::name::Name;
+use crate::policy::name::StorePath;
+
+/// How many files may be open for writing at a time.
+pub const OPEN_FILES_MAX: usize = 1024;
+
+/// All that is known. One lock guards it; nothing waits for a disk while holding that.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// What the ledger says.
+    pub(crate) catalog: Catalog,
+    /// The next number to give out.
+    pub(crate) next_id: u64,
+    /// Names that are being made: files being written, directories on their way to the ledger.
+    pub(crate) pending: BTreeMap<(u64, Name), u64>,
+    /// Files that are not finished.
+    pub(crate) open: HashMap<u64, Arc<OpenFile>>,
+    /// What is being removed: its name stays taken until its data is gone.
+    pub(crate) leaving: HashSet<u64>,
+    /// Names in `data/` that nobody recorded, by path. They stay taken.
+    pub(crate) strays: BTreeSet<StorePath>,
+    /// Finished files whose data still stands in `open/`, under this name.
+    pub(crate) unplaced: HashMap<u64, Vec<u8>>,
+    /// What somebody should look at.
+    pub(crate) alarms: Vec<String>,
+    /// Why nothing is accepted any more.
+    pub(crate) stopped: Option<String>,
+}
+
+impl State {
+    pub(crate) fn new(catalog: Catalog) -> Self {
+        Self {
+            next_id: catalog.next_id,
+            catalog,
+            pending: BTreeMap::new(),
+            open: HashMap::new(),
+            leaving: HashSet::new(),
+            strays: BTreeSet::new(),
+            unplaced: HashMap::new(),
+            alarms: Vec::new(),
+            stopped: None,
+        }
+    }
+
+    /// Notes what somebody should look at, once.
+    pub(crate) fn alarm(&mut self, what: String) {
+        tracing::error!(alarm = %what);
+        if !self.alarms.contains(&what) {
+            self.alarms.push(what);
+        }
+    }
+
+    /// A directory that is there and stays there.
+    pub(crate) fn directory(&self, id: u64) -> Result<&Directory> {
+        match self.catalog.get(id) {
+            Some(Node::Directory(_)) if self.leaving.contains(&id) => Err(Error::NotFound),
+            Some(Node::Directory(directory)) => Ok(directory),
+            Some(Node::File(_)) => Err(Error::NotADirectory),
+            None if self.open.contains_key(&id) => Err(Error::NotADirectory),
+            None => Err(Error::NotFound),
+        }
+    }
+
+    /// What has a name in a directory: finished first, because for a moment a file is both.
+    pub(crate) fn child(&self, parent: u64, name: &Name) -> Option<u64> {
+        let finished = self.catalog.get_directory(parent).and_then(|d| d.children.get(name));
+        let pending = || self.pending.get(&(parent, name.clone()));
+        finished.or_else(pending).copied()
+    }
+
+    /// Whether a name can still be given to something new.
+    pub(crate) fn is_free(&self, parent: u64, name: &Name) -> bool {
+        self.child(parent, name).is_none()
+            && (self.strays.is_empty()
+                || !self.strays.contains(&self.catalog.path(parent).join(name.as_bytes())))
+    }
+
+    /// Whether a directory holds nothing, finished or not.
+    pub(crate) fn is_empty(&self, id: u64, directory: &Directory) -> bool {
+        let first = Name::first();
+        directory.children.is_empty()
+            && self.pending.range((id, first)..).next().is_none_or(|((parent, _), _)| *parent != id)
+    }
+
+    /// What a request is asked of.
+    pub(crate) fn target(&self, id: u64, now_ms: i64) -> Result<Target> {
+        if let Some(file) = self.catalog.get_file(id) {
+            let retention =
+                if self.is_over(id, now_ms) { Retention::Over } else { Retention::Running };
+            let state = if file.is_incomplete() {
+                FileState::Incomplete(retention)
+            } else {
+                FileState::Sealed(retention)
+            };
+            return Ok(Target::File(state));
+        }
+        if let Some(open) = self.open.get(&id) {
+            return Ok(Target::File(open.file_state(false)));
+        }
+        let directory = self.directory(id)?;
+        Ok(match directory.kind {
+            DirectoryKind::Root => Target::Root,
+            DirectoryKind::Class(_) => Target::Class,
+            DirectoryKind::Incomplete => Target::IncompleteDirectory,
+            DirectoryKind::Plain => Target::Directory { empty: self.is_empty(id, directory) },
+        })
+    }
+
+    /// Whether nothing keeps a finished file any more.
+    fn is_over(&self, id: u64, now_ms: i64) -> bool {
+        self.catalog.end_of(id).is_some_and(|end| end <= now_ms) && !self.catalog.is_protected(id)
+    }
+
+    /// Refuses when nothing is accepted any more.
+    pub(crate) fn accepting(&self) -> Result<()> {
+        match &self.stopped {
+            Some(why) => Err(Error::Stopped(why.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// The next number.
+    pub(crate) fn take_id(&mut self) -> u64 {
+        self.next_id = self.next_id.max(self.catalog.next_id);
+        let id = self.next_id;
+        self.next_id += 1;
+        id
+    }
+
+    /// Takes a name for something new.
+    pub(crate) fn reserve(&mut self, parent: u64, name: &Name) -> Result<u64> {
+        if !self.is_free(parent, name) {
+            return Err(Refusal::NameTaken.into());
+        }
+        let id = self.take_id();
+        self.pending.insert((parent, name.clone()), id);
+        Ok(id)
+    }
+}

@@ -1,0 +1,702 @@
+//! The adapter to FUSE. It decides nothing: it turns a request into a call of [`crate::fs`] and
+//! the outcome into a reply.
+//!
+//! Every method of [`fuser::Filesystem`] is named here, also where the answer is always no: the
+//! trait's default bodies answer `ENOSYS`, which the kernel reports to `fsync` or `close` as
+//! success. This folder is the only place that names fuser.
+
+mod attr;
+mod backing;
+mod mount;
+mod slow;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fuser::AccessFlags;
+use fuser::BsdFileFlags;
+use fuser::CopyFileRangeFlags;
+use fuser::Errno;
+use fuser::FileHandle;
+use fuser::FopenFlags;
+use fuser::Generation;
+use fuser::INodeNo;
+use fuser::InitFlags;
+use fuser::IoctlFlags;
+use fuser::KernelConfig;
+use fuser::LockOwner;
+use fuser::OpenFlags;
+use fuser::PollEvents;
+use fuser::PollFlags;
+use fuser::PollNotifier;
+use fuser::RenameFlags;
+use fuser::ReplyAttr;
+use fuser::ReplyBmap;
+use fuser::ReplyCreate;
+use fuser::ReplyData;
+use fuser::ReplyDirectory;
+use fuser::ReplyDirectoryPlus;
+use fuser::ReplyEmpty;
+use fuser::ReplyEntry;
+use fuser::ReplyIoctl;
+use fuser::ReplyLock;
+use fuser::ReplyLseek;
+use fuser::ReplyOpen;
+use fuser::ReplyPoll;
+use fuser::ReplyStatfs;
+use fuser::ReplyWrite;
+use fuser::ReplyXattr;
+use fuser::Request as FuseRequest;
+use fuser::TimeOrNow;
+use fuser::WriteFlags;
+
+pub use mount::Mounted;
+pub use mount::SUBTYPE;
+pub use mount::Settings;
+pub use mount::mount;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::fs::AttributeChange;
+use crate::fs::Caller;
+use crate::fs::Control;
+use crate::fs::HandleId;
+use crate::fs::Kind;
+use crate::fs::Place;
+use crate::fs::WormFs;
+use crate::policy::Refusal;
+use crate::policy::Request;
+use attr::entry_life;
+use attr::file_attr;
+use attr::file_type;
+use backing::Backing;
+use slow::Slow;
+
+/// The largest write that the kernel sends, and the size of a good read or write.
+pub(crate) const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// Numbers of files are never used twice, so there is one generation.
+const GENERATION: Generation = Generation(0);
+
+/// One mount of a store.
+pub(crate) struct Adapter {
+    fs: Arc<WormFs>,
+    place: Place,
+    backing: Backing,
+    slow: Slow,
+}
+
+impl Adapter {
+    fn new(fs: Arc<WormFs>, place: Place, backing: Backing) -> Self {
+        Self { fs, place, backing, slow: Slow::default() }
+    }
+
+    /// Logs a failure and gives its errno. The only way out of this file with a failure.
+    fn errno(&self, request: &'static str, error: &Error) -> Errno {
+        errno(&self.fs, request, error)
+    }
+
+    fn empty(&self, request: &'static str, outcome: Result<()>, reply: ReplyEmpty) {
+        match outcome {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(self.errno(request, &error)),
+        }
+    }
+
+    /// Carries something out that waits for the disk, on a thread of its own.
+    fn slowly(&self, act: impl FnOnce(&WormFs) + Send + 'static) {
+        let fs = Arc::clone(&self.fs);
+        self.slow.run(move || act(&fs));
+    }
+}
+
+fn errno(fs: &WormFs, request: &'static str, error: &Error) -> Errno {
+    fs.failed(request, error);
+    Errno::from_i32(error.errno().raw_os_error())
+}
+
+fn caller(request: &FuseRequest) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid() }
+}
+
+fn handle(handle: FileHandle) -> HandleId {
+    HandleId(handle.0)
+}
+
+/// Any way of opening that could change the file, whatever the access mode: `O_RDONLY|O_TRUNC`
+/// cuts a file short on Linux.
+fn opens_to_write(flags: OpenFlags) -> bool {
+    flags.0 & libc::O_ACCMODE != libc::O_RDONLY || flags.0 & libc::O_TRUNC != 0
+}
+
+impl fuser::Filesystem for Adapter {
+    fn init(&mut self, _: &FuseRequest, config: &mut KernelConfig) -> std::io::Result<()> {
+        // Not wanted, ever: FUSE_WRITEBACK_CACHE (the kernel would own size and times) and
+        // FUSE_DIRECT_IO_ALLOW_MMAP (a mapping outlives close and goes on writing).
+        for wanted in [
+            InitFlags::FUSE_ATOMIC_O_TRUNC,
+            InitFlags::FUSE_PARALLEL_DIROPS,
+            InitFlags::FUSE_DO_READDIRPLUS,
+            InitFlags::FUSE_READDIRPLUS_AUTO,
+            InitFlags::FUSE_MAX_PAGES,
+        ] {
+            if config.add_capabilities(wanted).is_err() {
+                tracing::debug!(?wanted, "the kernel does not offer it");
+            }
+        }
+        let depth = self.backing.stack_depth();
+        let passthrough = depth > 0
+            && config.set_max_stack_depth(depth).is_ok()
+            && config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_ok();
+        if !passthrough {
+            self.backing.give_up("the kernel does not offer it");
+        }
+        config
+            .set_max_write(REQUEST_BYTES_MAX)
+            .map(|_| ())
+            .map_err(|_nearest| std::io::Error::other("the largest write was not accepted"))
+    }
+
+    fn destroy(&mut self) {}
+
+    fn lookup(&self, _: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.fs.lookup(self.place, parent.0, name.as_bytes()) {
+            Ok(found) => reply.entry(&entry_life(&found), &file_attr(&found), GENERATION),
+            Err(error) => reply.error(self.errno("lookup", &error)),
+        }
+    }
+
+    fn forget(&self, _: &FuseRequest, _: INodeNo, _: u64) {}
+
+    fn getattr(&self, _: &FuseRequest, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.fs.attributes(self.place, ino.0) {
+            Ok(found) => reply.attr(&entry_life(&found), &file_attr(&found)),
+            Err(error) => reply.error(self.errno("getattr", &error)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _: &FuseRequest,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        fh: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let mtime_ns = mtime.map(|time| attr::nanoseconds(time, || self.fs.system_ns()));
+        let change = AttributeChange { mode, uid, gid, mtime_ns, atime: atime.is_some(), size };
+        let place = self.place;
+        self.slowly(move |fs| match fs.set_attributes(place, ino.0, fh.map(handle), change) {
+            Ok(found) => reply.attr(&entry_life(&found), &file_attr(&found)),
+            Err(error) => reply.error(errno(fs, "setattr", &error)),
+        });
+    }
+
+    fn readlink(&self, _: &FuseRequest, _: INodeNo, reply: ReplyData) {
+        reply.error(self.errno("readlink", &Refusal::BadValue.into()));
+    }
+
+    fn mknod(
+        &self,
+        _: &FuseRequest,
+        parent: INodeNo,
+        name: &OsStr,
+        _: u32,
+        _: u32,
+        _: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = self.fs.make_other(self.place, parent.0, name.as_bytes(), Request::MakeNode);
+        reply.error(self.errno("mknod", &never(made)));
+    }
+
+    fn mkdir(
+        &self,
+        request: &FuseRequest,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (place, caller, name) = (self.place, caller(request), name.to_owned());
+        self.slowly(move |fs| {
+            match fs.make_directory(place, caller, parent.0, name.as_bytes(), mode & !umask) {
+                Ok(made) => reply.entry(&entry_life(&made), &file_attr(&made), GENERATION),
+                Err(error) => reply.error(errno(fs, "mkdir", &error)),
+            }
+        });
+    }
+
+    fn unlink(&self, request: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (place, caller, name) = (self.place, caller(request), name.to_owned());
+        self.slowly(move |fs| match fs.unlink(place, caller, parent.0, name.as_bytes()) {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(fs, "unlink", &error)),
+        });
+    }
+
+    fn rmdir(&self, request: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (place, caller, name) = (self.place, caller(request), name.to_owned());
+        self.slowly(move |fs| {
+            match fs.remove_directory(place, caller, parent.0, name.as_bytes()) {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(fs, "rmdir", &error)),
+            }
+        });
+    }
+
+    fn symlink(&self, _: &FuseRequest, parent: INodeNo, name: &OsStr, _: &Path, reply: ReplyEntry) {
+        let made = self.fs.make_other(self.place, parent.0, name.as_bytes(), Request::Symlink);
+        reply.error(self.errno("symlink", &never(made)));
+    }
+
+    fn rename(
+        &self,
+        _: &FuseRequest,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (from, to) = ((parent.0, name.as_bytes()), (new_parent.0, new_name.as_bytes()));
+        reply.error(self.errno("rename", &never(self.fs.rename(self.place, from, to))));
+    }
+
+    fn link(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let name = new_name.as_bytes();
+        let made = self.fs.make_other(self.place, new_parent.0, name, Request::Link);
+        reply.error(self.errno("link", &never(made)));
+    }
+
+    fn open(&self, _: &FuseRequest, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if opens_to_write(flags) {
+            let refused = never(self.fs.open_to_write(self.place, ino.0));
+            return reply.error(self.errno("open", &refused));
+        }
+        match self.fs.open_to_read(self.place, ino.0) {
+            Ok((handle, content)) => self.backing.opened(ino.0, handle, content, reply),
+            Err(error) => reply.error(self.errno("open", &error)),
+        }
+    }
+
+    fn create(
+        &self,
+        request: &FuseRequest,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
+        let caller = caller(request);
+        match self.fs.create(self.place, caller, parent.0, name.as_bytes(), mode & !umask) {
+            Ok((made, handle)) => reply.created(
+                &entry_life(&made),
+                &file_attr(&made),
+                GENERATION,
+                FileHandle(handle.0),
+                // Every byte passes through here, and no writable mapping is possible.
+                FopenFlags::FOPEN_DIRECT_IO,
+            ),
+            Err(error) => reply.error(self.errno("create", &error)),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let mut buffer = vec![0; size as usize];
+        match self.fs.read(handle(fh), offset, &mut buffer) {
+            Ok(bytes) => reply.data(&buffer[..bytes]),
+            Err(error) => reply.error(self.errno("read", &error)),
+        }
+    }
+
+    fn write(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self.fs.write(handle(fh), offset, data) {
+            Ok(bytes) => reply.written(u32::try_from(bytes).unwrap_or(u32::MAX)),
+            Err(error) => reply.error(self.errno("write", &error)),
+        }
+    }
+
+    fn flush(&self, _: &FuseRequest, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        self.sync(fh, "flush", reply);
+    }
+
+    fn release(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        fh: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        let released = self.fs.release(handle(fh));
+        self.backing.released(handle(fh));
+        match released {
+            Ok(finish) => {
+                reply.ok();
+                if let Some(finish) = finish {
+                    self.slowly(move |fs| fs.finish_closed(finish));
+                }
+            }
+            Err(error) => reply.error(self.errno("release", &error)),
+        }
+    }
+
+    fn fsync(&self, _: &FuseRequest, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.sync(fh, "fsync", reply);
+    }
+
+    fn opendir(&self, _: &FuseRequest, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.fs.open_directory(self.place, ino.0) {
+            Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
+            Err(error) => reply.error(self.errno("opendir", &error)),
+        }
+    }
+
+    fn readdir(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let entries = match self.fs.entries(handle(fh)) {
+            Ok(entries) => entries,
+            Err(error) => return reply.error(self.errno("readdir", &error)),
+        };
+        let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (entry, next) in entries.iter().zip(1..).skip(skipped) {
+            let name = OsStr::from_bytes(&entry.name);
+            if reply.add(INodeNo(entry.id), next, file_type(entry.kind), name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn readdirplus(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let entries = match self.fs.entries(handle(fh)) {
+            Ok(entries) => entries,
+            Err(error) => return reply.error(self.errno("readdirplus", &error)),
+        };
+        let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (entry, next) in entries.iter().zip(1..).skip(skipped) {
+            // What has gone since the directory was opened is left out.
+            let Ok(found) = self.fs.attributes(self.place, entry.id) else { continue };
+            let name = OsStr::from_bytes(&entry.name);
+            let (life, attr) = (entry_life(&found), file_attr(&found));
+            if reply.add(INodeNo(entry.id), next, name, &life, &attr, GENERATION) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        fh: FileHandle,
+        _: OpenFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.empty("releasedir", self.fs.release(handle(fh)).map(|_| ()), reply);
+    }
+
+    fn fsyncdir(&self, _: &FuseRequest, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        // Names are on the disk before anyone is told of them.
+        reply.ok();
+    }
+
+    fn statfs(&self, _: &FuseRequest, _: INodeNo, reply: ReplyStatfs) {
+        match self.fs.disk() {
+            Ok(disk) => reply.statfs(
+                disk.f_blocks,
+                disk.f_bfree,
+                disk.f_bavail,
+                disk.f_files,
+                disk.f_ffree,
+                u32::try_from(disk.f_bsize).unwrap_or(4096),
+                u32::try_from(crate::policy::name::NAME_BYTES_MAX).unwrap_or(255),
+                u32::try_from(disk.f_frsize).unwrap_or(4096),
+            ),
+            Err(error) => reply.error(self.errno("statfs", &error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        request: &FuseRequest,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        _: i32,
+        _: u32,
+        reply: ReplyEmpty,
+    ) {
+        let (place, caller) = (self.place, caller(request));
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.slowly(move |fs| match fs.set_xattr(place, caller, ino.0, name.as_bytes(), &value) {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(fs, "setxattr", &error)),
+        });
+    }
+
+    fn getxattr(&self, _: &FuseRequest, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let place = self.place;
+        if self.fs.xattr_waits(ino.0, name.as_bytes()) {
+            let name = name.to_owned();
+            self.slowly(move |fs| get_xattr(fs, place, ino.0, name.as_bytes(), size, reply));
+        } else {
+            get_xattr(&self.fs, place, ino.0, name.as_bytes(), size, reply);
+        }
+    }
+
+    fn listxattr(&self, _: &FuseRequest, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        match self.fs.xattrs(self.place, ino.0) {
+            Ok(names) => {
+                let list = names.iter().flat_map(|name| [name.as_bytes(), b"\0"].concat());
+                reply_xattr(&list.collect::<Vec<u8>>(), size, reply);
+            }
+            Err(error) => reply.error(self.errno("listxattr", &error)),
+        }
+    }
+
+    fn removexattr(&self, _: &FuseRequest, ino: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        let refused = never(self.fs.remove_xattr(self.place, ino.0));
+        reply.error(self.errno("removexattr", &refused));
+    }
+
+    fn access(&self, _: &FuseRequest, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let found = self.fs.attributes(self.place, ino.0);
+        let outcome = found.and_then(|found| match found.kind {
+            Kind::File if mask.contains(AccessFlags::W_OK) => {
+                self.fs.open_to_write(self.place, ino.0)
+            }
+            Kind::File | Kind::Directory => Ok(()),
+        });
+        self.empty("access", outcome, reply);
+    }
+
+    fn getlk(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        _: FileHandle,
+        _: LockOwner,
+        _: u64,
+        _: u64,
+        _: i32,
+        _: u32,
+        reply: ReplyLock,
+    ) {
+        // Locks are local to the kernel: they were not asked for, so this never comes.
+        reply.error(self.errno("getlk", &Refusal::Unsupported.into()));
+    }
+
+    fn setlk(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        _: FileHandle,
+        _: LockOwner,
+        _: u64,
+        _: u64,
+        _: i32,
+        _: u32,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(self.errno("setlk", &Refusal::Unsupported.into()));
+    }
+
+    fn bmap(&self, _: &FuseRequest, _: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
+        reply.error(self.errno("bmap", &Refusal::Unsupported.into()));
+    }
+
+    fn ioctl(
+        &self,
+        _: &FuseRequest,
+        ino: INodeNo,
+        fh: FileHandle,
+        _: IoctlFlags,
+        number: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        let Some(control) = Control::from_number(number) else {
+            let refused = self.fs.allowed(self.place, ino.0, Request::OtherIoctl);
+            return reply.error(self.errno("ioctl", &never(refused)));
+        };
+        let place = self.place;
+        self.slowly(move |fs| match fs.control(place, ino.0, handle(fh), control) {
+            Ok(()) => reply.ioctl(0, &[]),
+            Err(error) => reply.error(errno(fs, "ioctl", &error)),
+        });
+    }
+
+    fn poll(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        _: FileHandle,
+        _: PollNotifier,
+        events: PollEvents,
+        _: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        // As for any plain file: always ready.
+        reply.poll(events & (PollEvents::POLLIN | PollEvents::POLLOUT));
+    }
+
+    fn fallocate(
+        &self,
+        _: &FuseRequest,
+        ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let place = self.place;
+        self.slowly(move |fs| {
+            let outcome = fs
+                .allowed_by_handle(place, ino.0, handle(fh), Request::Allocate)
+                .and_then(|()| fs.allocate(handle(fh), offset, length, mode.cast_unsigned()));
+            match outcome {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(fs, "fallocate", &error)),
+            }
+        });
+    }
+
+    fn lseek(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let found = match (u64::try_from(offset), whence) {
+            (Ok(offset), libc::SEEK_DATA) => self.fs.seek(handle(fh), offset, false),
+            (Ok(offset), libc::SEEK_HOLE) => self.fs.seek(handle(fh), offset, true),
+            (Ok(_) | Err(_), _) => Err(Refusal::BadValue.into()),
+        };
+        match found {
+            Ok(offset) => reply.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
+            Err(error) => reply.error(self.errno("lseek", &error)),
+        }
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &FuseRequest,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        ino: INodeNo,
+        fh: FileHandle,
+        _: u64,
+        _: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The kernel copies by reading and writing instead, so that every byte passes here.
+        let allowed = self.fs.allowed_by_handle(self.place, ino.0, handle(fh), Request::Write);
+        let error = allowed.err().unwrap_or(Refusal::Unsupported.into());
+        reply.error(self.errno("copy_file_range", &error));
+    }
+}
+
+impl Adapter {
+    fn sync(&self, fh: FileHandle, request: &'static str, reply: ReplyEmpty) {
+        let handle = handle(fh);
+        if self.fs.sync_takes_long(handle) {
+            self.slowly(move |fs| match fs.sync(handle) {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(fs, request, &error)),
+            });
+        } else {
+            self.empty(request, self.fs.sync(handle), reply);
+        }
+    }
+}
+
+/// The refusal of something that is never allowed.
+fn never(outcome: Result<()>) -> Error {
+    outcome.err().unwrap_or(Error::Refused(Refusal::Unsupported))
+}
+
+fn get_xattr(fs: &WormFs, place: Place, id: u64, name: &[u8], size: u32, reply: ReplyXattr) {
+    match fs.xattr(place, id, name) {
+        Ok(value) => reply_xattr(&value, size, reply),
+        Err(error) => reply.error(errno(fs, "getxattr", &error)),
+    }
+}
+
+/// A size of zero asks how long the value is.
+fn reply_xattr(value: &[u8], size: u32, reply: ReplyXattr) {
+    match u32::try_from(value.len()) {
+        Ok(length) if size == 0 => reply.size(length),
+        Ok(length) if length <= size => reply.data(value),
+        Ok(_) | Err(_) => reply.error(Errno::ERANGE),
+    }
+}

@@ -1,0 +1,107 @@
+//! How the data of a file reaches its reader. The kernel reads sealed files straight from the
+//! backing file (passthrough) where it can; where it cannot, through here and the page cache.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::Weak;
+
+use fuser::BackingId;
+use fuser::FileHandle;
+use fuser::FopenFlags;
+use fuser::ReplyOpen;
+use parking_lot::Mutex;
+
+use crate::fs::Content;
+use crate::fs::HandleId;
+
+/// The type of overlayfs in `statfs`, see linux/magic.h.
+const OVERLAYFS: u64 = 0x794c_7630;
+
+/// What the kernel reads from directly, of one mount.
+#[derive(Debug)]
+pub(super) struct Backing {
+    depth: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    off: bool,
+    worked: bool,
+    /// All handles of a file must name the same backing id while one of them is open.
+    by_file: HashMap<u64, Weak<BackingId>>,
+    by_handle: HashMap<HandleId, Arc<BackingId>>,
+}
+
+impl Backing {
+    /// For a store on this file system; `wanted` is whether it may be tried at all.
+    pub(super) fn new(data: impl std::os::fd::AsFd, wanted: bool) -> Self {
+        let overlay =
+            rustix::fs::fstatfs(data).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(OVERLAYFS));
+        let depth = match (wanted, overlay) {
+            (false, _) => 0,
+            (true, false) => 1,
+            (true, true) => 2,
+        };
+        Self { depth, state: Mutex::new(State::default()) }
+    }
+
+    /// How deep the kernel must let file systems be stacked; 0 when nothing is to be stacked.
+    pub(super) fn stack_depth(&self) -> u32 {
+        self.depth
+    }
+
+    /// From here on everything is read through the daemon.
+    pub(super) fn give_up(&self, why: &str) {
+        let mut state = self.state.lock();
+        if !state.off {
+            tracing::info!(why, "sealed files are read through the daemon");
+        }
+        state.off = true;
+    }
+
+    /// Answers an open with the way in which this file is read.
+    pub(super) fn opened(&self, id: u64, handle: HandleId, content: Content, reply: ReplyOpen) {
+        let fh = FileHandle(handle.0);
+        let file = match content {
+            Content::Changing => return reply.opened(fh, FopenFlags::FOPEN_DIRECT_IO),
+            Content::Finished(file) => file,
+        };
+        let mut state = self.state.lock();
+        if state.off {
+            return reply.opened(fh, FopenFlags::FOPEN_KEEP_CACHE);
+        }
+        let shared = state.by_file.get(&id).and_then(Weak::upgrade);
+        let backing = match shared {
+            Some(backing) => Ok(backing),
+            None => reply.open_backing(file.as_fd()).map(Arc::new),
+        };
+        match backing {
+            Ok(backing) => {
+                state.worked = true;
+                state.by_file.insert(id, Arc::downgrade(&backing));
+                state.by_handle.insert(handle, Arc::clone(&backing));
+                // The reply goes out under the lock, so that no other open of this file comes
+                // between with another id.
+                reply.opened_passthrough(fh, FopenFlags::empty(), &backing);
+            }
+            // Cached and passthrough handles of one file do not go together; direct ones do.
+            Err(_) if state.worked => reply.opened(fh, FopenFlags::FOPEN_DIRECT_IO),
+            Err(error) => {
+                drop(state);
+                self.give_up(&error.to_string());
+                reply.opened(fh, FopenFlags::FOPEN_KEEP_CACHE);
+            }
+        }
+    }
+
+    /// Forgets a handle.
+    pub(super) fn released(&self, handle: HandleId) {
+        let mut state = self.state.lock();
+        state.by_handle.remove(&handle);
+        if state.by_file.len() > 2 * state.by_handle.len() + 64 {
+            state.by_file.retain(|_, backing| backing.strong_count() > 0);
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! PURE: says whether a request is allowed. The whole promise is in [`verdict`].
+//!
+//! It knows no clock, no disk and no FUSE: it is handed what is asked, by whom, and the state of
+//! what it is asked of. So a test without a mount can try every case.
+
+pub mod name;
+pub mod refusal;
+pub mod retention;
+
+pub use refusal::Refusal;
+
+/// Everything that a program can ask of a file, a directory or a free name.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Request {
+    /// Make and open a new file.
+    Create,
+    /// Make a directory.
+    MakeDirectory,
+    /// Make a device, FIFO, socket, or a file by `mknod`.
+    MakeNode,
+    /// Make a symbolic link.
+    Symlink,
+    /// Make a hard link to it.
+    Link,
+    /// Open it for reading only, without truncating.
+    OpenToRead,
+    /// Open it in any way that could change it: for writing, appending, or with `O_TRUNC`.
+    OpenToWrite,
+    /// Write through a descriptor, by `write`, splice or copy.
+    Write,
+    /// Change its length through a descriptor, `ftruncate`.
+    SetLength,
+    /// Change its length by path, `truncate`.
+    SetLengthByPath,
+    /// Reserve room through a descriptor: `fallocate` with mode 0 or `KEEP_SIZE`.
+    Allocate,
+    /// Any other mode of `fallocate`: punch, zero, collapse, insert, unshare.
+    AllocateOtherwise,
+    /// Change mode, owner or times.
+    SetAttributes,
+    /// Set `user.worm.retain_until`.
+    SetRetention,
+    /// Set or remove any other extended attribute or ACL.
+    SetXattr,
+    /// Remove the name of a file.
+    Unlink,
+    /// Remove a directory.
+    RemoveDirectory,
+    /// Rename it, or exchange it, or rename something over it.
+    Rename,
+    /// `BEGIN` on the writing descriptor.
+    Begin,
+    /// `COMMIT` on the writing descriptor.
+    Commit,
+    /// `ABORT` on the writing descriptor.
+    Abort,
+    /// Any other ioctl, `FS_IOC_SETFLAGS` among them.
+    OtherIoctl,
+}
+
+/// Every [`Request`], for tests and for the table in `docs/semantics.md`.
+pub const REQUESTS: [Request; 22] = [
+    Request::Create,
+    Request::MakeDirectory,
+    Request::MakeNode,
+    Request::Symlink,
+    Request::Link,
+    Request::OpenToRead,
+    Request::OpenToWrite,
+    Request::Write,
+    Request::SetLength,
+    Request::SetLengthByPath,
+    Request::Allocate,
+    Request::AllocateOtherwise,
+    Request::SetAttributes,
+    Request::SetRetention,
+    Request::SetXattr,
+    Request::Unlink,
+    Request::RemoveDirectory,
+    Request::Rename,
+    Request::Begin,
+    Request::Commit,
+    Request::Abort,
+    Request::OtherIoctl,
+];
+
+/// What a request is asked of.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Target {
+    /// The root of the mount.
+    Root,
+    /// A class directory.
+    Class,
+    /// A directory inside a class.
+    Directory {
+        /// Nothing is in it, and nobody is making anything in it.
+        empty: bool,
+    },
+    /// `.incomplete` of a class.
+    IncompleteDirectory,
+    /// A file.
+    File(FileState),
+}
+
+/// The life of a file, as far as requests are concerned.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum FileState {
+    /// Somebody holds the descriptor that created it.
+    Writing {
+        /// The request comes through that descriptor.
+        by_writer: bool,
+    },
+    /// Its last close or its `COMMIT` was seen; the seal is on its way to the disk.
+    Closing,
+    /// Sealed: nothing about it changes any more.
+    Sealed(Retention),
+    /// Never finished, kept under another name for a day.
+    Incomplete(Retention),
+}
+
+/// Whether a finished file may be removed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Retention {
+    /// Its retention end lies ahead, or a hold, a group or `keep_last` keeps it.
+    Running,
+    /// Nothing keeps it any more.
+    Over,
+}
+
+/// Whether `request` is allowed on `target`. For requests that make something, the target is
+/// the directory in which it would be made.
+///
+/// # Errors
+/// The [`Refusal`] that the caller is to see.
+pub fn verdict(request: Request, target: Target) -> Result<(), Refusal> {
+    match target {
+        Target::Root | Target::IncompleteDirectory => in_fixed_directory(request),
+        Target::Class => in_directory(request, false),
+        Target::Directory { empty: false } if request == Request::RemoveDirectory => {
+            Err(Refusal::NotEmpty)
+        }
+        Target::Directory { empty } => in_directory(request, empty),
+        Target::File(FileState::Writing { by_writer }) => while_writing(request, by_writer),
+        Target::File(FileState::Closing) => when_sealed(request, Retention::Running),
+        Target::File(FileState::Sealed(retention) | FileState::Incomplete(retention)) => {
+            when_sealed(request, retention)
+        }
+    }
+}
+
+/// The root holds classes, which only the configuration makes; `.incomplete` holds what the
+/// store puts there.
+fn in_fixed_directory(request: Request) -> Result<(), Refusal> {
+    match request {
+        Request::Create | Request::MakeDirectory => Err(Refusal::NotAClass),
+        Request::MakeNode
+        | Request::Symlink
+        | Request::Link
+        | Request::OpenToRead
+        | Request::OpenToWrite
+        | Request::Write
+        | Request::SetLength
+        | Request::SetLengthByPath
+        | Request::Allocate
+        | Request::AllocateOtherwise
+        | Request::SetAttributes
+        | Request::SetRetention
+        | Request::SetXattr
+        | Request::Unlink
+        | Request::RemoveDirectory
+        | Request::Rename
+        | Request::Begin
+        | Request::Commit
+        | Request::Abort
+        | Request::OtherIoctl => in_directory(request, false),
+    }
+}
+
+/// A directory may be made and, while it is empty, adjusted and removed; never renamed.
+fn in_directory(request: Request, empty: bool) -> Result<(), Refusal> {
+    match request {
+        Request::Create | Request::MakeDirectory | Request::OpenToRead => Ok(()),
+        Request::MakeNode | Request::Symlink | Request::Link => Err(Refusal::NoSuchKind),
+        Request::RemoveDirectory if empty => Ok(()),
+        Request::RemoveDirectory | Request::Rename => Err(Refusal::FixedDirectory),
+        Request::SetAttributes if empty => Ok(()),
+        Request::SetAttributes | Request::SetRetention => Err(Refusal::FixedDirectory),
+        Request::SetXattr => Err(Refusal::Unsupported),
+        Request::OtherIoctl | Request::Begin | Request::Commit | Request::Abort => {
+            Err(Refusal::NoSuchIoctl)
+        }
+        Request::OpenToWrite
+        | Request::Write
+        | Request::SetLength
+        | Request::SetLengthByPath
+        | Request::Allocate
+        | Request::AllocateOtherwise
+        | Request::Unlink => Err(Refusal::FixedDirectory),
+    }
+}
+
+/// Bytes come through the descriptor that created the file and no other way; paths never take
+/// anything away.
+fn while_writing(request: Request, by_writer: bool) -> Result<(), Refusal> {
+    match request {
+        Request::OpenToRead | Request::SetAttributes => Ok(()),
+        Request::Write
+        | Request::SetLength
+        | Request::Allocate
+        | Request::Begin
+        | Request::Commit
+        | Request::Abort
+            if by_writer =>
+        {
+            Ok(())
+        }
+        Request::Write
+        | Request::SetLength
+        | Request::Allocate
+        | Request::Begin
+        | Request::Commit
+        | Request::Abort => Err(Refusal::NotTheWriter),
+        Request::OpenToWrite => Err(Refusal::Busy),
+        Request::SetLengthByPath | Request::Unlink | Request::Rename => Err(Refusal::NotTheWriter),
+        Request::AllocateOtherwise | Request::SetXattr | Request::SetRetention => {
+            Err(Refusal::Unsupported)
+        }
+        Request::OtherIoctl => Err(Refusal::NoSuchIoctl),
+        Request::Link | Request::Symlink | Request::MakeNode => Err(Refusal::NoSuchKind),
+        Request::Create | Request::MakeDirectory | Request::RemoveDirectory => {
+            Err(Refusal::NameTaken)
+        }
+    }
+}
+
+/// Nothing changes. After the retention end the name may be removed, and still nothing changes.
+fn when_sealed(request: Request, retention: Retention) -> Result<(), Refusal> {
+    match request {
+        Request::OpenToRead => Ok(()),
+        // Whether it really lengthens is for `retention::extend` to say.
+        Request::SetRetention => Ok(()),
+        Request::Unlink => match retention {
+            Retention::Over => Ok(()),
+            Retention::Running => Err(Refusal::Retained),
+        },
+        Request::OpenToWrite
+        | Request::Write
+        | Request::SetLength
+        | Request::SetLengthByPath
+        | Request::Allocate
+        | Request::AllocateOtherwise
+        | Request::SetAttributes
+        | Request::SetXattr
+        | Request::Rename
+        | Request::Begin
+        | Request::Commit
+        | Request::Abort => Err(Refusal::Sealed),
+        Request::OtherIoctl => Err(Refusal::NoSuchIoctl),
+        Request::Link | Request::Symlink | Request::MakeNode => Err(Refusal::NoSuchKind),
+        Request::Create | Request::MakeDirectory | Request::RemoveDirectory => {
+            Err(Refusal::NameTaken)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What may ever be asked of a finished file: reading, lengthening, and removal at its time.
+    #[test]
+    fn a_sealed_file_allows_reading_and_nothing_that_changes_it() {
+        for state in [
+            FileState::Closing,
+            FileState::Sealed(Retention::Running),
+            FileState::Incomplete(Retention::Running),
+        ] {
+            for request in REQUESTS {
+                let harmless = matches!(request, Request::OpenToRead | Request::SetRetention);
+                let allowed = verdict(request, Target::File(state)).is_ok();
+                assert_eq!(allowed, harmless, "{request:?} on {state:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn retention_over_adds_removal_and_nothing_else() {
+        for request in REQUESTS {
+            let running = verdict(request, Target::File(FileState::Sealed(Retention::Running)));
+            let over = verdict(request, Target::File(FileState::Sealed(Retention::Over)));
+            if request == Request::Unlink {
+                assert_eq!((running, over), (Err(Refusal::Retained), Ok(())));
+            } else {
+                assert_eq!(running, over, "{request:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_path_takes_anything_from_an_open_file() {
+        let open = Target::File(FileState::Writing { by_writer: false });
+        for request in REQUESTS {
+            let harmless = matches!(request, Request::OpenToRead | Request::SetAttributes);
+            assert_eq!(verdict(request, open).is_ok(), harmless, "{request:?}");
+        }
+        assert_eq!(verdict(Request::OpenToWrite, open), Err(Refusal::Busy));
+    }
+
+    #[test]
+    fn no_directory_is_ever_renamed_and_none_with_something_in_it_is_changed() {
+        let all = [
+            Target::Root,
+            Target::Class,
+            Target::IncompleteDirectory,
+            Target::Directory { empty: false },
+            Target::Directory { empty: true },
+        ];
+        for target in all {
+            assert!(verdict(Request::Rename, target).is_err());
+            let empty = target == Target::Directory { empty: true };
+            assert_eq!(verdict(Request::RemoveDirectory, target).is_ok(), empty, "{target:?}");
+            assert_eq!(verdict(Request::SetAttributes, target).is_ok(), empty, "{target:?}");
+        }
+    }
+
+    #[test]
+    fn files_are_made_in_classes_only() {
+        assert!(verdict(Request::Create, Target::Class).is_ok());
+        assert!(verdict(Request::Create, Target::Directory { empty: true }).is_ok());
+        for target in [Target::Root, Target::IncompleteDirectory] {
+            assert_eq!(verdict(Request::Create, target), Err(Refusal::NotAClass));
+            assert_eq!(verdict(Request::MakeDirectory, target), Err(Refusal::NotAClass));
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! PURE: why a request is turned down.
+
+/// Why a request is turned down by the rules of the file system, as opposed to by the disk.
+///
+/// Each has one errno, in `error.rs`, and one line in `docs/semantics.md`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
+pub enum Refusal {
+    /// The file is sealed, being sealed, or kept as incomplete: nothing about it changes.
+    #[error("the file is sealed")]
+    Sealed,
+    /// The file or its group has not reached its retention end.
+    #[error("the file is under retention")]
+    Retained,
+    /// A path was used where only the descriptor that writes may act.
+    #[error("only the descriptor that writes the file may do this")]
+    NotTheWriter,
+    /// Somebody else is writing this file.
+    #[error("the file is being written")]
+    Busy,
+    /// The name holds something already.
+    #[error("the name is taken")]
+    NameTaken,
+    /// Classes and directories with something in them keep their name and attributes.
+    #[error("the directory is fixed")]
+    FixedDirectory,
+    /// Files live in classes: nothing can be made at the root of the mount or in `.incomplete`.
+    #[error("nothing can be made here")]
+    NotAClass,
+    /// There is something in the directory.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// Symbolic links, hard links, devices, FIFOs and sockets do not exist here.
+    #[error("only plain files and directories exist here")]
+    NoSuchKind,
+    /// The operation does not exist here.
+    #[error("the operation is not supported")]
+    Unsupported,
+    /// The ioctl is none of ours.
+    #[error("the ioctl is not one of this file system")]
+    NoSuchIoctl,
+    /// The read-only view never changes.
+    #[error("this is the read-only view")]
+    ReadOnlyView,
+    /// Longer than a name can be.
+    #[error("the name is too long")]
+    NameTooLong,
+    /// Not a name.
+    #[error("the name is not valid")]
+    BadName,
+    /// Deeper than directories may be nested.
+    #[error("the directory is nested too deeply")]
+    TooDeep,
+    /// Retention can be lengthened only, up to the class's limit, and by whom it allows.
+    #[error("retention can only be lengthened, within the limit of its class")]
+    RetentionShortened,
+    /// The value is none that could be meant.
+    #[error("the value is not valid")]
+    BadValue,
+    /// As many files are open for writing as the store allows.
+    #[error("too many files are being written")]
+    TooManyOpen,
+    /// Only the admin may do this.
+    #[error("only the admin may do this")]
+    NotTheAdmin,
+}

@@ -1,0 +1,473 @@
+//! The backing directory: makes a new one, opens one that is there, and reaches what is in it.
+//!
+//! It obeys and does not judge: whether something may be done was decided before.
+
+pub(crate) mod durable;
+pub(crate) mod files;
+pub mod layout;
+pub mod ledger;
+pub mod note;
+pub mod recover;
+
+use std::fs::File;
+use std::io;
+use std::io::Read as _;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustix::fs::FlockOperation;
+use rustix::fs::Mode;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::catalog::Catalog;
+use crate::catalog::Inconsistent;
+use crate::clock::Clock;
+use crate::clock::rfc3339;
+use crate::record::Digest;
+use crate::record::Event;
+use crate::record::FORMAT;
+use crate::record::Line;
+use ledger::LedgerError;
+use note::Head;
+use note::NoteError;
+use note::StoreSigner;
+
+/// The largest `store.json`, head or key file that is read.
+const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// How often, and with what pause, a taken lock is tried again.
+const LOCK_TRIES: u32 = 5;
+/// See [`LOCK_TRIES`].
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Why a store cannot be made or opened. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The disk failed.
+    #[error("cannot {doing}: {source}")]
+    Disk {
+        /// What was being done.
+        doing: String,
+        /// What the disk said.
+        source: io::Error,
+    },
+    /// There is no store.
+    #[error("{0} is not a store: it has no store.json")]
+    NotAStore(PathBuf),
+    /// There is something else.
+    #[error("{path} is not a store and not empty ({found} is in it): choose another directory")]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+        /// Something in it.
+        found: String,
+    },
+    /// Another daemon serves it.
+    #[error("{0} is served by another daemon: end that one with worm umount first")]
+    Busy(PathBuf),
+    /// The format is newer than this version.
+    #[error("{path} was written by a newer version: {what}")]
+    Newer {
+        /// The store.
+        path: PathBuf,
+        /// What shows it.
+        what: String,
+    },
+    /// The store is not what it should be.
+    #[error(
+        "{path} is damaged: {what}; nothing was changed; run worm verify {path} and restore what it names from a mirror"
+    )]
+    Damaged {
+        /// The store.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The signing key is not there or not the right one.
+    #[error("signing key {path}: {what}")]
+    Key {
+        /// The key file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+/// Says what was being done when the disk failed.
+fn disk<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> OpenError {
+    let doing = doing.into();
+    move |source| OpenError::Disk { doing, source: source.into() }
+}
+
+/// `store.json`.
+#[derive(Debug, Serialize, Deserialize)]
+struct StoreJson {
+    format: u32,
+    store: String,
+    key: String,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    /// Where it is, as it was given.
+    pub path: PathBuf,
+    /// Its id.
+    pub id: String,
+    pub(crate) root: OwnedFd,
+    pub(crate) open: OwnedFd,
+    pub(crate) data: OwnedFd,
+    pub(crate) ledger: OwnedFd,
+    public: String,
+    lock: Option<File>,
+}
+
+/// What a store's ledger amounts to.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is alive.
+    pub catalog: Catalog,
+    /// Where the ledger ends on disk.
+    pub end: ledger::End,
+    /// How far the signed head reaches.
+    pub signed: u64,
+}
+
+/// Whether a store is opened to be served or only looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Access {
+    /// To serve it: takes the lock, and nobody else can.
+    Serve,
+    /// To look at it: changes nothing, also while a daemon serves it.
+    Look,
+}
+
+impl Store {
+    /// Makes a new store in `path`, which must be absent or empty. `key` is where its signing
+    /// key goes, given the store's id.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn create(
+        path: &Path,
+        key: impl FnOnce(&str) -> PathBuf,
+        clock: &dyn Clock,
+    ) -> Result<(), OpenError> {
+        refuse_foreign(path)?;
+        let mut random = [0; 40];
+        getrandom::fill(&mut random)
+            .map_err(|error| disk("get random numbers")(io::Error::other(error.to_string())))?;
+        let (id, secret) = random.split_at(8);
+        let id = hex::encode(id);
+        let signer = StoreSigner::new(&id, secret.try_into().unwrap_or([0; 32]));
+        write_key(&key(&id), &signer)?;
+
+        let doing = || format!("make the store {}", path.display());
+        make_private(path).map_err(disk(doing()))?;
+        let root: OwnedFd = File::open(path).map_err(disk(doing()))?.into();
+        for directory in [layout::OPEN, layout::DATA, layout::LEDGER] {
+            durable::make_directory(&root, directory.as_bytes()).map_err(disk(doing()))?;
+        }
+        let reading = clock.read();
+        let key = signer.public();
+        let line = Line {
+            seq: 1,
+            prev: Digest::ZERO,
+            clock_ms: reading.system_ms,
+            time: rfc3339(reading.system_ms),
+            event: Event::Created { format: FORMAT, store: id.clone(), key: key.clone(), reading },
+        };
+        let bytes = line.encode().map_err(io::Error::other).map_err(disk(doing()))?;
+        let head = Head { store: id.clone(), seq: 1, digest: Digest::of(&bytes) };
+        let write = || -> io::Result<()> {
+            let dir = durable::open_directory(&root, layout::LEDGER.as_bytes())?;
+            let mut segment = durable::create_new(&dir, layout::segment(1).as_bytes())?;
+            segment.write_all(&bytes)?;
+            segment.sync_all()?;
+            durable::sync_directory(&dir)?;
+            durable::replace(
+                &root,
+                layout::HEAD,
+                layout::HEAD_SPARE,
+                signer.sign(&head).as_bytes(),
+            )?;
+            // Last, because from here on it is a store.
+            let json = serde_json::to_vec(&StoreJson { format: FORMAT, store: id.clone(), key })?;
+            let spare = format!("{}.new", layout::STORE_JSON);
+            durable::replace(&root, layout::STORE_JSON, &spare, &json)
+        };
+        write().map_err(disk(doing()))
+    }
+
+    /// Opens a store and reads what is alive in it.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn open(path: &Path, access: Access) -> Result<(Self, Loaded), OpenError> {
+        let doing = || format!("open the store {}", path.display());
+        let root: OwnedFd = match File::open(path) {
+            Ok(root) => root.into(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(OpenError::NotAStore(path.to_owned()));
+            }
+            Err(error) => return Err(disk(doing())(error)),
+        };
+        let json = match read_small(&root, layout::STORE_JSON) {
+            Ok(json) => json,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(OpenError::NotAStore(path.to_owned()));
+            }
+            Err(error) => return Err(disk(doing())(error)),
+        };
+        let json = parse_store_json(path, &json)?;
+        let open = |name: &str| {
+            durable::open_directory(&root, name.as_bytes()).map_err(|error| OpenError::Damaged {
+                path: path.to_owned(),
+                what: format!("{name}/ cannot be opened: {error}"),
+            })
+        };
+        let (open, data, ledger) =
+            (open(layout::OPEN)?, open(layout::DATA)?, open(layout::LEDGER)?);
+        let lock = match access {
+            Access::Serve => Some(take_lock(path, &root)?),
+            Access::Look => None,
+        };
+        let path = path.to_owned();
+        let store = Self { path, id: json.store, root, open, data, ledger, public: json.key, lock };
+        let loaded = store.load()?;
+        Ok((store, loaded))
+    }
+
+    /// Whether this process holds the store's lock.
+    #[must_use]
+    pub fn is_served_here(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Reads the ledger once more, for those who look while a daemon writes.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn load(&self) -> Result<Loaded, OpenError> {
+        let damaged = |what: String| OpenError::Damaged { path: self.path.clone(), what };
+        let head = match self.head() {
+            Ok(head) => head,
+            Err(error) => return Err(damaged(format!("head: {error}"))),
+        };
+        let mut catalog: Option<Catalog> = None;
+        let end = ledger::read(&self.ledger, |line, digest| -> Result<(), Stop> {
+            let state = match &mut catalog {
+                Some(state) => state,
+                None => catalog.insert(Catalog::new(&line)?),
+            };
+            state.apply(&line, digest)?;
+            if line.seq == head.seq && digest != head.digest {
+                return Err(Stop::Head(line.seq));
+            }
+            Ok(())
+        })
+        .map_err(|stop| match stop {
+            Stop::Ledger(LedgerError::Newer { segment, line, what }) => OpenError::Newer {
+                path: self.path.clone(),
+                what: format!("{segment} line {line}: {what}"),
+            },
+            Stop::Ledger(error) => damaged(error.to_string()),
+            Stop::Inconsistent(error) => damaged(error.to_string()),
+            Stop::Head(seq) => damaged(format!("line {seq} is not the one that was signed")),
+        })?;
+        let catalog = catalog.ok_or_else(|| damaged("the ledger is empty".to_owned()))?;
+        if catalog.store != self.id || catalog.key != self.public {
+            return Err(damaged("store.json and the ledger are not of the same store".to_owned()));
+        }
+        if catalog.seq < head.seq {
+            return Err(damaged(format!(
+                "the ledger ends at line {}, but line {} was signed",
+                catalog.seq, head.seq
+            )));
+        }
+        Ok(Loaded { catalog, end, signed: head.seq })
+    }
+
+    /// The newest signed head, checked with the store's own public key.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the signature is not right.
+    pub fn head(&self) -> Result<Head, NoteError> {
+        let note = self.signed_head().map_err(|error| NoteError::from(error.to_string()))?;
+        let head = Head::verify(&note, &self.public)?;
+        if head.store == self.id {
+            Ok(head)
+        } else {
+            Err(NoteError::from(format!("it is that of store {}", head.store)))
+        }
+    }
+
+    /// The newest head as it was signed.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn signed_head(&self) -> io::Result<String> {
+        String::from_utf8(read_small(&self.root, layout::HEAD)?).map_err(io::Error::other)
+    }
+
+    /// Reads the store's signing key.
+    ///
+    /// # Errors
+    /// [`OpenError::Key`]
+    pub fn signer(&self, path: &Path) -> Result<StoreSigner, OpenError> {
+        let fail = |what: String| OpenError::Key { path: path.to_owned(), what };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| fail(format!("{error}: give the one of this store with --key")))?;
+        let signer =
+            StoreSigner::decode(&text, &self.id).map_err(|error| fail(error.to_string()))?;
+        if signer.public() == self.public {
+            Ok(signer)
+        } else {
+            Err(fail("it is not the one that signed this store".to_owned()))
+        }
+    }
+}
+
+/// What can stop the reading of a ledger.
+enum Stop {
+    Ledger(LedgerError),
+    Inconsistent(Inconsistent),
+    Head(u64),
+}
+
+impl From<LedgerError> for Stop {
+    fn from(error: LedgerError) -> Self {
+        Self::Ledger(error)
+    }
+}
+
+impl From<Inconsistent> for Stop {
+    fn from(error: Inconsistent) -> Self {
+        Self::Inconsistent(error)
+    }
+}
+
+fn parse_store_json(path: &Path, json: &[u8]) -> Result<StoreJson, OpenError> {
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    let damaged = |error: serde_json::Error| OpenError::Damaged {
+        path: path.to_owned(),
+        what: format!("store.json: {error}"),
+    };
+    let Version { format } = serde_json::from_slice(json).map_err(damaged)?;
+    if format > FORMAT {
+        let what =
+            format!("its format is {format}, this version knows {FORMAT}: use the newer version");
+        return Err(OpenError::Newer { path: path.to_owned(), what });
+    }
+    serde_json::from_slice(json).map_err(damaged)
+}
+
+fn read_small(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    durable::open_file(dir, name.as_bytes())?.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn take_lock(path: &Path, root: &OwnedFd) -> Result<File, OpenError> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(root, layout::LOCK, flags, Mode::RUSR | Mode::WUSR)
+        .map_err(disk(format!("lock the store {}", path.display())))?;
+    // Somebody who only asks holds the lock for a moment.
+    for _ in 0..LOCK_TRIES {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file.into()),
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+            Err(errno) => return Err(disk(format!("lock the store {}", path.display()))(errno)),
+        }
+    }
+    Err(OpenError::Busy(path.to_owned()))
+}
+
+/// Whether a daemon serves the store at this moment.
+#[must_use]
+pub fn is_served(path: &Path) -> bool {
+    let Ok(lock) = File::open(path.join(layout::LOCK)) else { return false };
+    let asked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared);
+    matches!(asked, Err(Errno::WOULDBLOCK))
+}
+
+/// A directory that holds anything but the beginnings of a store is not ours to fill. What an
+/// earlier attempt left behind before it was a store holds nothing, and is cleared.
+fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
+    let doing = || format!("look into {}", path.display());
+    let entries = match std::fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(disk(doing())(error)),
+    };
+    let mut ours = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(disk(doing()))?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        let beginning = layout::ENTRIES.contains(&name.as_str()) || name == "store.json.new";
+        if !beginning || name == layout::STORE_JSON {
+            // `lost+found` is what a file system of its own begins with.
+            if name != "lost+found" {
+                return Err(OpenError::NotEmpty { path: path.to_owned(), found: name });
+            }
+            continue;
+        }
+        ours.push(name);
+    }
+    let segment = path.join(layout::LEDGER).join(layout::segment(1));
+    match std::fs::metadata(&segment) {
+        Ok(_) => std::fs::remove_file(&segment).map_err(disk(doing()))?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(disk(doing())(error)),
+    }
+    for name in [layout::OPEN, layout::DATA, layout::LEDGER] {
+        if ours.iter().any(|found| found == name) {
+            std::fs::remove_dir(path.join(name)).map_err(|_error| OpenError::NotEmpty {
+                path: path.to_owned(),
+                found: name.to_owned(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.and_then(|()| match path.canonicalize()?.parent() {
+        Some(parent) => durable::sync_directory(File::open(parent)?),
+        None => Ok(()),
+    })
+}
+
+fn write_key(path: &Path, signer: &StoreSigner) -> Result<(), OpenError> {
+    let fail = |error: io::Error| {
+        let what = if error.kind() == io::ErrorKind::AlreadyExists {
+            "it exists already: give another place with --key".to_owned()
+        } else {
+            format!("cannot be written: {error}")
+        };
+        OpenError::Key { path: path.to_owned(), what }
+    };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(fail(io::ErrorKind::InvalidInput.into()));
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let write = || -> io::Result<()> {
+        make_private(parent)?;
+        let dir: OwnedFd = File::open(parent)?.into();
+        let mut file = durable::create_new(&dir, std::os::unix::ffi::OsStrExt::as_bytes(name))?;
+        file.write_all(signer.encode().as_bytes())?;
+        file.sync_all()?;
+        durable::sync_directory(&dir)
+    };
+    write().map_err(fail)
+}

@@ -1,0 +1,136 @@
+//! The files of a store: in `open/` while they are written, in `data/` for good.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::AtFlags;
+use rustix::fs::Dir;
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::Store;
+use super::durable;
+use super::layout::OpenName;
+use crate::policy::name::StorePath;
+
+/// Something that stands in `data/`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Found {
+    /// A directory.
+    Directory,
+    /// A file of so many bytes.
+    File(u64),
+    /// Anything else: nothing that we would make.
+    Other,
+}
+
+impl Store {
+    /// Creates the backing file of a new file.
+    pub(crate) fn create_open(&self, name: &OpenName) -> io::Result<File> {
+        durable::create_new(&self.open, &name.encode())
+    }
+
+    /// Gives a finished file its place in `data/`. What is in the way is not replaced.
+    pub(crate) fn publish(&self, name: &[u8], path: &StorePath) -> io::Result<()> {
+        let (parent, last) = path.split();
+        let parent = durable::open_directory(&self.data, parent.as_bytes())?;
+        durable::publish((&self.open, name), (parent, last))
+    }
+
+    /// Opens the data of a finished file.
+    pub(crate) fn open_data(&self, path: &StorePath) -> io::Result<File> {
+        durable::open_file(&self.data, path.as_bytes())
+    }
+
+    /// Opens a finished file that could not be given its place yet.
+    pub(crate) fn open_unplaced(&self, name: &[u8]) -> io::Result<File> {
+        durable::open_file(&self.open, name)
+    }
+
+    /// Makes a directory in `data/`; one that is there is good.
+    pub(crate) fn make_data_directory(&self, path: &StorePath) -> io::Result<()> {
+        let (parent, last) = path.split();
+        durable::make_directory(durable::open_directory(&self.data, parent.as_bytes())?, last)
+    }
+
+    /// Removes an empty directory from `data/`; one that is gone is good.
+    pub(crate) fn remove_data_directory(&self, path: &StorePath) -> io::Result<()> {
+        self.remove(path, AtFlags::REMOVEDIR)
+    }
+
+    /// Removes the data of an expired file; one that is gone is good.
+    pub(crate) fn remove_data(&self, path: &StorePath) -> io::Result<()> {
+        self.remove(path, AtFlags::empty())
+    }
+
+    /// Removes the data of an expired file that never got its place.
+    pub(crate) fn remove_unplaced(&self, name: &[u8]) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.open, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => durable::sync_directory(&self.open),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn remove(&self, path: &StorePath, flags: AtFlags) -> io::Result<()> {
+        let (parent, last) = path.split();
+        let parent = durable::open_directory(&self.data, parent.as_bytes())?;
+        match rustix::fs::unlinkat(&parent, last, flags) {
+            Ok(()) | Err(Errno::NOENT) => durable::sync_directory(parent),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Everything in `open/`, with its length.
+    pub(crate) fn scan_open(&self) -> io::Result<Vec<(Vec<u8>, u64)>> {
+        let mut files = Vec::new();
+        for (name, found) in scan(&self.open)? {
+            if let Found::File(bytes) = found {
+                files.push((name, bytes));
+            }
+        }
+        Ok(files)
+    }
+
+    /// Everything in `data/`, with its path.
+    pub(crate) fn scan_data(&self) -> io::Result<BTreeMap<StorePath, Found>> {
+        let mut all = BTreeMap::new();
+        let mut left = vec![StorePath::root()];
+        while let Some(path) = left.pop() {
+            let dir = durable::open_directory(&self.data, path.as_bytes())?;
+            for (name, found) in scan(&dir)? {
+                let path = path.join(&name);
+                if found == Found::Directory {
+                    left.push(path.clone());
+                }
+                all.insert(path, found);
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn scan(dir: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Found)>> {
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let found = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Found::File(u64::try_from(stat.st_size).unwrap_or(0)),
+            FileType::Directory => Found::Directory,
+            FileType::Symlink
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => Found::Other,
+        };
+        entries.push((name.to_vec(), found));
+    }
+    Ok(entries)
+}

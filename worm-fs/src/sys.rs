@@ -1,0 +1,17 @@
+//! The one system call that no safe crate offers.
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+
+/// Asks the kernel to begin writing a range of a file to the disk, without waiting, so that the
+/// sync at the seal finds little left to do. See sync_file_range(2). It is advice: failures are
+/// of no consequence, because the seal syncs all.
+pub(crate) fn start_writing_back(file: &File, offset: u64, bytes: u64) {
+    let (Ok(offset), Ok(bytes)) = (i64::try_from(offset), i64::try_from(bytes)) else { return };
+    #[expect(unsafe_code, reason = "no safe crate offers sync_file_range")]
+    // SAFETY: the descriptor is open for as long as `file` is borrowed; the call takes numbers
+    // only and touches no memory of ours.
+    let _advice = unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE)
+    };
+}
