@@ -206,9 +206,6 @@ fn unmount_all(mounts: Mounts) {
             if let Err(error) = mounted.join() {
                 tracing::error!(%error, "a mount ended badly");
             }
-        } else {
-            // Dropping it would unmount by path, and the path is not ours any more.
-            std::mem::forget(mounted);
         }
     }
 }

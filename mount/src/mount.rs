@@ -91,22 +91,10 @@ fn plan(args: &MountArgs) -> Outcome<Plan> {
     if view.as_ref() == Some(&mountpoint) {
         return Err(Failure::new(Exit::Usage, "the view needs a place of its own"));
     }
+    let store = apart(&args.store, view.iter().chain([&mountpoint]))?;
     let clock = Arc::new(MachineClock::new().map_err(Failure::doing("read the clocks"))?);
     if !args.read_only {
         make_store(args, &*clock)?;
-    }
-    let store = args.store.canonicalize().map_err(|error| {
-        Failure::new(Exit::NotFound, format_args!("{}: {error}", args.store.display()))
-    })?;
-    for place in view.iter().chain([&mountpoint]) {
-        if store.starts_with(place) || place.starts_with(&store) {
-            let message = format!(
-                "the store {} and the mount point {} lie within each other: choose places apart",
-                store.display(),
-                place.display()
-            );
-            return Err(Failure::new(Exit::Usage, message));
-        }
     }
     let (opened, _) = Store::open(&store, worm_fs::store::Access::Look)?;
     let key = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(&opened.id));
@@ -125,6 +113,30 @@ fn plan(args: &MountArgs) -> Outcome<Plan> {
             passthrough: !args.no_passthrough,
         },
     })
+}
+
+/// The absolute path of the store, which must lie apart from every place where it is mounted.
+fn apart<'a>(store: &Path, places: impl Iterator<Item = &'a PathBuf>) -> Outcome<PathBuf> {
+    let mut whole = std::path::absolute(store)
+        .map_err(Failure::doing(format_args!("find {}", store.display())))?;
+    // What is not there yet cannot be a link.
+    let there = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
+    if let Some((above, real)) = there
+        && let Ok(rest) = whole.strip_prefix(above)
+    {
+        whole = if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+    }
+    for place in places {
+        if whole.starts_with(place) || place.starts_with(&whole) {
+            let message = format!(
+                "the store {} and the mount point {} lie within each other: choose places apart",
+                whole.display(),
+                place.display()
+            );
+            return Err(Failure::new(Exit::Usage, message));
+        }
+    }
+    Ok(whole)
 }
 
 fn config(path: Option<&Path>) -> Outcome<Config> {

@@ -56,8 +56,7 @@ pub(crate) fn standing(target: &Path) -> Outcome<Standing> {
     if top.kind == "tmpfs" && top.source == guard::SOURCE {
         return Ok(Standing::Guard);
     }
-    // Whether the subtype is shown depends on how the kernel was asked to mount.
-    if (top.kind == "fuse" || top.kind == format!("fuse.{}", worm_fs::fuse::SUBTYPE))
+    if top.kind == format!("fuse.{}", worm_fs::fuse::SUBTYPE)
         && let Some(store) = top.source.strip_prefix("worm-")
     {
         let dead = matches!(rustix::fs::statfs(target), Err(Errno::NOTCONN | Errno::CONNABORTED));

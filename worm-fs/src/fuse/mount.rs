@@ -1,16 +1,20 @@
 //! Puts a store's file system at a place and serves it there.
 
+use std::ffi::CString;
 use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use fuser::Config;
 use fuser::INodeNo;
-use fuser::MountOption;
 use fuser::Session;
 use fuser::SessionACL;
+use rustix::mount::MountFlags;
+use rustix::mount::UnmountFlags;
 
 use super::Adapter;
 use super::Backing;
@@ -38,6 +42,9 @@ pub struct Mounted {
 
 /// Mounts `fs` at `target`. When it returns, the mount answers.
 ///
+/// The mount is made here and not by fuser, which would unmount by path when it ends: by then
+/// something else may stand there.
+///
 /// # Errors
 /// What the kernel says: `EPERM` without the right, `ENOENT` without `/dev/fuse`.
 pub fn mount(
@@ -52,19 +59,25 @@ pub fn mount(
     config.acl = SessionACL::All;
     config.n_threads = Some(settings.threads.max(1));
     config.clone_fd = settings.threads > 1;
-    config.mount_options = vec![
-        MountOption::FSName(format!("worm-{}", fs.store_id())),
-        MountOption::Subtype(SUBTYPE.to_owned()),
-        MountOption::DefaultPermissions,
-        MountOption::NoDev,
-        MountOption::NoSuid,
-        MountOption::NoAtime,
-        match place {
-            Place::Active => MountOption::RW,
-            Place::View { .. } => MountOption::RO,
-        },
-    ];
-    let session = Session::new(adapter, target, &config)?.spawn()?;
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
+    let data = format!(
+        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
+        device.as_raw_fd()
+    );
+    let data = CString::new(data)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    let flags = match place {
+        Place::Active => flags,
+        Place::View { .. } => flags | MountFlags::RDONLY,
+    };
+    let (source, kind) = (format!("worm-{}", fs.store_id()), format!("fuse.{SUBTYPE}"));
+    rustix::mount::mount(source, target, kind, flags, Some(data.as_c_str()))?;
+    let session = Session::from_fd(adapter, device.into(), SessionACL::All, config)
+        .and_then(Session::spawn)
+        .inspect_err(|_failed| {
+            let gone = rustix::mount::unmount(target, UnmountFlags::DETACH);
+            tracing::debug!(?gone, "a mount that did not answer was taken away");
+        })?;
     let (notices, notifier) = (fs.notices(), session.notifier());
     // From a thread of its own, never from a request: the kernel may hold the very directory.
     std::thread::Builder::new().name("notices".to_owned()).spawn(move || {
@@ -94,13 +107,5 @@ impl Mounted {
     /// What the session ended with.
     pub fn join(self) -> io::Result<()> {
         self.session.join()
-    }
-
-    /// Unmounts and waits for the end.
-    ///
-    /// # Errors
-    /// `EBUSY` while something is open.
-    pub fn unmount(self) -> io::Result<()> {
-        self.session.umount_and_join()
     }
 }
