@@ -13,7 +13,7 @@ bounded() {
     # Who waits for a silent file system cannot be killed, not even by `timeout`.
     sleep "$((limit + 10))" &
     alarm=$!
-    wait -n -p ended "$child" "$alarm" || status=$?
+    wait -n -p ended "$child" "$alarm" 2>/dev/null || status=$?
     [ "$ended" != "$alarm" ] || return 124
     child=''
     kill "$alarm"
@@ -41,6 +41,7 @@ clean_up() {
     forget_step
     stop_child
     unmount_ours
+    stop_daemon
     stop_server
     if mounts_below "$tmp" | grep -q .; then
         echo "demo: could not unmount everything below $tmp, please look" >&2
@@ -52,6 +53,7 @@ clean_up() {
 
 stop_child() {
     [ -n "$child" ] || return 0
+    disown "$child"
     kill -TERM "$child" 2>/dev/null
     # `timeout` passes the signal on, and kills ten seconds later.
     timeout 15 tail --pid="$child" -f /dev/null
@@ -67,7 +69,8 @@ mounts_below() {
 unmount_ours() {
     local minor point kind
     if mounts_below "$tmp" | grep -q " $tmp/active "; then
-        timeout --kill-after=5 30 worm umount "$tmp/active" --guard >/dev/null 2>&1 </dev/null
+        timeout --kill-after=5 30 worm umount "$tmp/active" --guard --run-dir "$tmp/run" \
+            >/dev/null 2>&1 </dev/null
     fi
     # What is left did not answer. An aborted connection lets go of whoever waits for it.
     mounts_below "$tmp" | while read -r minor point kind; do
@@ -82,4 +85,16 @@ unmount_ours() {
         esac
         timeout --kill-after=5 10 umount --no-canonicalize -l "$point"
     done 2>/dev/null
+}
+
+# A daemon whose mounts are gone ends by itself. One that is stuck is ended.
+stop_daemon() {
+    local pid
+    jq -r .pid "$tmp"/run/*.json 2>/dev/null | while read -r pid; do
+        timeout 10 tail --pid="$pid" -f /dev/null
+        # The number may belong to somebody else by now.
+        if tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF "$tmp/active"; then
+            kill -KILL "$pid"
+        fi
+    done
 }
