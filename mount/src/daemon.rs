@@ -202,10 +202,10 @@ fn unmount_all(mounts: Mounts) {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        if mounted.is_over() {
-            if let Err(error) = mounted.join() {
-                tracing::error!(%error, "a mount ended badly");
-            }
+        if mounted.is_over()
+            && let Err(error) = mounted.join()
+        {
+            tracing::error!(%error, "a mount ended badly");
         }
     }
 }

@@ -94,7 +94,7 @@ fn plan(args: &MountArgs) -> Outcome<Plan> {
     let store = apart(&args.store, view.iter().chain([&mountpoint]))?;
     let clock = Arc::new(MachineClock::new().map_err(Failure::doing("read the clocks"))?);
     if !args.read_only {
-        make_store(args, &*clock)?;
+        make_store(args, &clock)?;
     }
     let (opened, _) = Store::open(&store, worm_fs::store::Access::Look)?;
     let key = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(&opened.id));
@@ -175,11 +175,10 @@ fn device() -> Outcome {
         Ok(_) => return Ok(()),
         Err(error) => error,
     };
-    let hint = match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            "run modprobe fuse on the host; in a container, give it the device /dev/fuse"
-        }
-        _ => "run as root; in a container, give it the device /dev/fuse and CAP_SYS_ADMIN",
+    let hint = if error.kind() == std::io::ErrorKind::NotFound {
+        "run modprobe fuse on the host; in a container, give it the device /dev/fuse"
+    } else {
+        "run as root; in a container, give it the device /dev/fuse and CAP_SYS_ADMIN"
     };
     Err(Failure::new(Exit::Preflight, format_args!("/dev/fuse: {error}: {hint}")))
 }

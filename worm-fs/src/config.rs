@@ -144,7 +144,7 @@ pub fn parse_duration(text: &str) -> Result<i64, String> {
         "w" => 7 * DAY_MS,
         _ => return Err(wrong()),
     };
-    let number: i64 = number.parse().map_err(|_: std::num::ParseIntError| wrong())?;
+    let number: i64 = number.parse().map_err(|_parse: std::num::ParseIntError| wrong())?;
     match number.checked_mul(unit_ms) {
         Some(ms) if ms <= RETENTION_MS_MAX => Ok(ms),
         Some(_) | None => Err(format!("{text:?} is longer than 200 years")),
@@ -178,7 +178,7 @@ fn as_octal<S: Serializer>(bits: &u32, serializer: S) -> Result<S::Ok, S::Error>
 fn octal<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let text = String::deserialize(deserializer)?;
     let wrong = || serde::de::Error::custom(format!("{text:?}: write permissions as \"0755\""));
-    let bits = u32::from_str_radix(&text, 8).map_err(|_: std::num::ParseIntError| wrong())?;
+    let bits = u32::from_str_radix(&text, 8).map_err(|_parse: std::num::ParseIntError| wrong())?;
     if bits > 0o7777 { Err(wrong()) } else { Ok(bits) }
 }
 

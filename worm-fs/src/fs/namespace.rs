@@ -15,6 +15,7 @@ use crate::policy::Request;
 use crate::policy::Target;
 use crate::policy::name::DEPTH_MAX;
 use crate::policy::name::Name;
+use crate::policy::name::StorePath;
 use crate::record::Event;
 
 impl WormFs {
@@ -71,7 +72,9 @@ impl WormFs {
         parent: u64,
         name: &[u8],
     ) -> Result<()> {
-        self.remove(place, caller, parent, name, Request::RemoveDirectory)
+        self.remove(place, parent, name, Request::RemoveDirectory, |id, path| {
+            Event::DirectoryRemoved { id, path, uid: caller.uid }
+        })
     }
 
     /// Removes an expired file.
@@ -79,16 +82,21 @@ impl WormFs {
     /// # Errors
     /// [`Refusal::Retained`] before its retention end, or what the disk says.
     pub fn unlink(&self, place: Place, caller: Caller, parent: u64, name: &[u8]) -> Result<()> {
-        self.remove(place, caller, parent, name, Request::Unlink)
+        self.remove(place, parent, name, Request::Unlink, |id, path| Event::Removed {
+            id,
+            path,
+            why: "unlink".to_owned(),
+            uid: Some(caller.uid),
+        })
     }
 
     fn remove(
         &self,
         place: Place,
-        caller: Caller,
         parent: u64,
         name: &[u8],
         request: Request,
+        event: impl FnOnce(u64, StorePath) -> Event,
     ) -> Result<()> {
         let name = Name::new(name)?;
         let id = self.child(place, parent, &name)?;
@@ -107,11 +115,7 @@ impl WormFs {
             if !state.leaving.insert(id) {
                 return Err(Error::NotFound);
             }
-            let path = state.catalog.path(id);
-            match request {
-                Request::RemoveDirectory => Event::DirectoryRemoved { id, path, uid: caller.uid },
-                _ => Event::Removed { id, path, why: "unlink".to_owned(), uid: Some(caller.uid) },
-            }
+            event(id, state.catalog.path(id))
         };
         self.carry_out(vec![(parent, name, event)])
     }
@@ -154,11 +158,7 @@ impl WormFs {
         outcome
     }
 
-    fn remove_file_data(
-        &self,
-        id: u64,
-        path: &crate::policy::name::StorePath,
-    ) -> std::io::Result<()> {
+    fn remove_file_data(&self, id: u64, path: &StorePath) -> std::io::Result<()> {
         let unplaced = self.state.write().unplaced.remove(&id);
         match unplaced {
             Some(name) => self.store.remove_unplaced(&name),
