@@ -471,7 +471,11 @@ impl Catalog {
     #[must_use]
     pub fn over(&self, now: i64) -> Vec<Vec<u64>> {
         let mut groups = Vec::new();
+        let due = |id: &u64| self.get_file(*id).is_some_and(|file| file.retain_until_ms <= now);
         for (id, directory) in self.directories() {
+            if !directory.children.values().any(due) {
+                continue;
+            }
             match (&directory.kind, self.class_of(id)) {
                 (DirectoryKind::Incomplete, _) => {
                     let over =

@@ -33,9 +33,23 @@ use crate::store::note::StoreSigner;
 /// How many requests one sync serves at most.
 const BATCH_MAX: usize = 256;
 
+/// Something to record.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) event: Event,
+    /// For how long the file is kept from the moment of the record, in milliseconds.
+    pub(crate) kept_ms: Option<i64>,
+}
+
+impl From<Event> for Draft {
+    fn from(event: Event) -> Self {
+        Self { event, kept_ms: None }
+    }
+}
+
 /// Something to record, and who waits for it.
 struct Job {
-    events: Vec<Event>,
+    drafts: Vec<Draft>,
     done: SyncSender<Result<()>>,
 }
 
@@ -57,11 +71,11 @@ impl Committer {
 
     /// Records events, together and in this order. When it returns `Ok` they are on the disk,
     /// covered by the signed head, and part of the state.
-    pub(crate) fn commit(&self, events: Vec<Event>) -> Result<()> {
+    pub(crate) fn commit(&self, drafts: Vec<Draft>) -> Result<()> {
         let ended = || Error::Stopped("the daemon is ending".to_owned());
         let (done, answer) = sync_channel(1);
         let jobs = self.jobs.lock().clone().ok_or_else(ended)?;
-        jobs.send(Job { events, done }).map_err(|_closed| ended())?;
+        jobs.send(Job { drafts, done }).map_err(|_closed| ended())?;
         drop(jobs);
         answer.recv().map_err(|_closed| ended())?
     }
@@ -103,9 +117,9 @@ impl Writer {
     }
 
     fn serve(&mut self, batch: Vec<Job>) {
-        let (events, waiting): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|job| (job.events, job.done)).unzip();
-        let outcome = self.record(&events);
+        let (drafts, waiting): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|job| (job.drafts, job.done)).unzip();
+        let outcome = self.record(drafts);
         for done in waiting {
             let answer = match &outcome {
                 Ok(()) => Ok(()),
@@ -120,7 +134,10 @@ impl Writer {
     }
 
     /// Appends, syncs, signs, and only then lets the state follow.
-    fn record(&mut self, batch: &[Vec<Event>]) -> std::result::Result<(), (String, Option<Errno>)> {
+    fn record(
+        &mut self,
+        batch: Vec<Vec<Draft>>,
+    ) -> std::result::Result<(), (String, Option<Errno>)> {
         if let Some(why) = self.state.read().stopped.clone() {
             return Err((why, Some(Errno::IO)));
         }
@@ -163,7 +180,7 @@ impl Writer {
 
     fn lines(
         &self,
-        batch: &[Vec<Event>],
+        batch: Vec<Vec<Draft>>,
         reading: &Reading,
     ) -> std::result::Result<(Vec<Ready>, Vec<u8>), String> {
         let (mut seq, mut prev, now) = {
@@ -172,9 +189,9 @@ impl Writer {
         };
         let time = rfc3339(reading.system_ms);
         let (mut lines, mut bytes) = (Vec::new(), Vec::new());
-        for event in batch.iter().flatten() {
+        for Draft { event, kept_ms } in batch.into_iter().flatten() {
             // A restart brings its own clock: the reboot's credit is part of it.
-            let clock_ms = match event {
+            let clock_ms = match &event {
                 Event::Started { credit_ms, reading, .. } => {
                     self.state.read().catalog.anchor.started(reading, *credit_ms)
                 }
@@ -189,8 +206,12 @@ impl Writer {
                 | Event::Extended { .. }
                 | Event::Removed { .. } => now,
             };
+            let event = match kept_ms {
+                Some(kept_ms) => event.kept_until(clock_ms.saturating_add(kept_ms)),
+                None => event,
+            };
             seq += 1;
-            let line = Line { seq, prev, clock_ms, time: time.clone(), event: event.clone() };
+            let line = Line { seq, prev, clock_ms, time: time.clone(), event };
             let encoded = line.encode().map_err(|error| error.to_string())?;
             prev = Digest::of(&encoded);
             bytes.extend_from_slice(&encoded);

@@ -39,6 +39,7 @@ pub use write::Finish;
 
 use crate::clock::Clock;
 use crate::committer::Committer;
+use crate::committer::Draft;
 use crate::error::Error;
 use crate::error::Result;
 use crate::policy::Refusal;
@@ -157,8 +158,17 @@ impl WormFs {
     }
 
     fn commit(&self, events: Vec<Event>) -> Result<()> {
+        self.commit_drafts(events.into_iter().map(Draft::from).collect())
+    }
+
+    /// Records the end of a file that is kept from that moment on.
+    fn commit_kept(&self, event: Event, kept_ms: i64) -> Result<()> {
+        self.commit_drafts(vec![Draft { event, kept_ms: Some(kept_ms) }])
+    }
+
+    fn commit_drafts(&self, drafts: Vec<Draft>) -> Result<()> {
         match &self.committer {
-            Some(committer) => committer.commit(events),
+            Some(committer) => committer.commit(drafts),
             None => Err(Refusal::ReadOnlyView.into()),
         }
     }

@@ -239,6 +239,20 @@ pub enum LineError {
     Malformed(String),
 }
 
+impl Event {
+    /// The same event with the retention end of the file that it is the end of. Other events
+    /// have none.
+    #[must_use]
+    pub fn kept_until(mut self, end_ms: i64) -> Self {
+        if let Self::Sealed { retain_until_ms, .. } | Self::Incomplete { retain_until_ms, .. } =
+            &mut self
+        {
+            *retain_until_ms = end_ms;
+        }
+        self
+    }
+}
+
 impl Line {
     /// The line's bytes, its newline included.
     ///

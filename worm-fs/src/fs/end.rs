@@ -97,15 +97,13 @@ impl WormFs {
     }
 
     fn seal(&self, open: &OpenFile, sha256: Digest, committed: bool) -> Result<()> {
-        let now_ms = self.now_ms();
         let owner = open.owner();
-        let (path, retain_until_ms) = {
+        let (path, retention_ms) = {
             let state = self.state.read();
             let (_, rule) = state.catalog.class_of(open.parent).ok_or(Error::NotFound)?;
-            let path = state.catalog.path(open.parent).join(open.name.as_bytes());
-            (path, now_ms.saturating_add(rule.retention))
+            (state.catalog.path(open.parent).join(open.name.as_bytes()), rule.retention)
         };
-        self.commit(vec![Event::Sealed {
+        let sealed = Event::Sealed {
             id: open.id,
             path: path.clone(),
             size: open.bytes(),
@@ -114,9 +112,10 @@ impl WormFs {
             uid: owner.uid,
             gid: owner.gid,
             mtime_ns: open.modified_ns(),
-            retain_until_ms,
+            retain_until_ms: 0,
             committed,
-        }])?;
+        };
+        self.commit_kept(sealed, retention_ms)?;
         self.place(open.id, &open.open_name().encode(), &path);
         Ok(())
     }
@@ -137,9 +136,8 @@ impl WormFs {
             gid: owner.gid,
             mtime_ns: open.modified_ns(),
         };
-        let now_ms = self.now_ms();
-        let (event, path) = incomplete(&self.state.read().catalog, &parts, now_ms, why)?;
-        self.commit(vec![event])?;
+        let (event, path) = incomplete(&self.state.read().catalog, &parts, why)?;
+        self.commit_kept(event, INCOMPLETE_RETENTION_MS)?;
         self.place(open.id, &open.open_name().encode(), &path);
         Ok(())
     }
@@ -172,7 +170,6 @@ pub(crate) struct Parts<'a> {
 pub(crate) fn incomplete(
     catalog: &Catalog,
     parts: &Parts<'_>,
-    now_ms: i64,
     why: &str,
 ) -> Result<(Event, StorePath)> {
     let (class, _) = catalog.class_of(parts.parent).ok_or(Error::NotFound)?;
@@ -187,7 +184,7 @@ pub(crate) fn incomplete(
         uid: parts.uid,
         gid: parts.gid,
         mtime_ns: parts.mtime_ns,
-        retain_until_ms: now_ms.saturating_add(INCOMPLETE_RETENTION_MS),
+        retain_until_ms: 0,
         why: why.to_owned(),
     };
     Ok((event, path))

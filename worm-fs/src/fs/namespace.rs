@@ -146,6 +146,8 @@ impl WormFs {
             let mut state = self.state.write();
             state.leaving.remove(&id);
             if let Some((path, removed)) = done {
+                // Known for the case of a crash, which can only come before this.
+                state.catalog.removed.remove(path);
                 if let Err(error) = removed {
                     state.strays.insert(path.clone());
                     state.alarm(format!("{path}: its data could not be removed: {error}"));

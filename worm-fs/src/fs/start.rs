@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::committer::Writer;
 use crate::config::Config;
+use crate::config::INCOMPLETE_RETENTION_MS;
 use crate::error::Error;
 use crate::policy::name::StorePath;
 use crate::record::Event;
@@ -196,7 +197,6 @@ impl WormFs {
     fn finish_open(&self, repairs: &[Repair]) -> Result<(), Error> {
         for repair in repairs {
             let Repair::GiveUp { from, bytes } = repair else { continue };
-            let now_ms = self.now_ms();
             let parts = Parts {
                 id: from.id,
                 parent: from.parent,
@@ -208,10 +208,10 @@ impl WormFs {
                 mtime_ns: self.system_ns(),
             };
             let why = "the daemon ended while it was written";
-            let record = incomplete(&self.state.read().catalog, &parts, now_ms, why);
+            let record = incomplete(&self.state.read().catalog, &parts, why);
             match record {
                 Ok((event, path)) => {
-                    self.commit(vec![event])?;
+                    self.commit_kept(event, INCOMPLETE_RETENTION_MS)?;
                     self.place(from.id, &from.encode(), &path);
                 }
                 Err(error) => {
@@ -271,7 +271,7 @@ impl WormFs {
         }
         if let Some(committer) = &self.committer {
             let reading = self.clock.read();
-            if let Err(error) = committer.commit(vec![Event::Clock { reading }]) {
+            if let Err(error) = committer.commit(vec![Event::Clock { reading }.into()]) {
                 tracing::error!(%error, "the clocks could not be noted");
             }
             committer.stop();

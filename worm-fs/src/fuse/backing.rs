@@ -2,6 +2,7 @@
 //! backing file (passthrough) where it can; where it cannot, through here and the page cache.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -18,6 +19,9 @@ use crate::fs::HandleId;
 /// The type of overlayfs in `statfs`, see linux/magic.h.
 const OVERLAYFS: u64 = 0x794c_7630;
 
+/// How many files are remembered as cached; beyond that all are looked at anew.
+const CACHED_MAX: usize = 1 << 16;
+
 /// What the kernel reads from directly, of one mount.
 #[derive(Debug)]
 pub(super) struct Backing {
@@ -32,6 +36,8 @@ struct State {
     /// All handles of a file must name the same backing id while one of them is open.
     by_file: HashMap<u64, Weak<BackingId>>,
     by_handle: HashMap<HandleId, Arc<BackingId>>,
+    /// Files that were opened through the page cache since they were finished.
+    cached: HashSet<u64>,
 }
 
 impl Backing {
@@ -70,7 +76,7 @@ impl Backing {
         };
         let mut state = self.state.lock();
         if state.off {
-            return reply.opened(fh, FopenFlags::FOPEN_KEEP_CACHE);
+            return reply.opened(fh, state.cache_flags(id));
         }
         let shared = state.by_file.get(&id).and_then(Weak::upgrade);
         let backing = match shared {
@@ -89,9 +95,10 @@ impl Backing {
             // Cached and passthrough handles of one file do not go together; direct ones do.
             Err(_) if state.worked => reply.opened(fh, FopenFlags::FOPEN_DIRECT_IO),
             Err(error) => {
+                let flags = state.cache_flags(id);
                 drop(state);
                 self.give_up(&error.to_string());
-                reply.opened(fh, FopenFlags::FOPEN_KEEP_CACHE);
+                reply.opened(fh, flags);
             }
         }
     }
@@ -103,5 +110,16 @@ impl Backing {
         if state.by_file.len() > 2 * state.by_handle.len() + 64 {
             state.by_file.retain(|_, backing| backing.strong_count() > 0);
         }
+    }
+}
+
+impl State {
+    /// The first open of a finished file drops what the kernel may have kept from the time when
+    /// it was being written (a private mapping reads through the cache); later ones keep it.
+    fn cache_flags(&mut self, id: u64) -> FopenFlags {
+        if self.cached.len() >= CACHED_MAX {
+            self.cached.clear();
+        }
+        if self.cached.insert(id) { FopenFlags::empty() } else { FopenFlags::FOPEN_KEEP_CACHE }
     }
 }
