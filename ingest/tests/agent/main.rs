@@ -1,0 +1,10 @@
+//! The built agent against a real, throw-away PostgreSQL and a plain directory: what it makes of a
+//! good dump, what it refuses before the start, and what a broken dump leaves behind.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests may panic, too")]
+
+mod broken;
+mod refused;
+mod server;
+mod whole;
+mod world;

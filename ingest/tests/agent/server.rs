@@ -1,0 +1,146 @@
+//! A throw-away PostgreSQL: unprivileged, in a temporary directory, on a unix socket only.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::os::unix::fs::chown;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::Weak;
+
+use tempfile::TempDir;
+
+/// `nobody` on every Linux.
+const NOBODY: u32 = 65_534;
+/// Ends the server when this process ends in any way: the pipe that it reads is closed then.
+const GUARD: &str = "\"$@\" & server=$!; read -r _; kill -QUIT $server; wait $server";
+
+/// A running server. Ends when dropped.
+pub(crate) struct Server {
+    directory: TempDir,
+    guard: Child,
+}
+
+impl Server {
+    /// One server for all tests that run at the same time.
+    pub(crate) fn shared() -> Arc<Self> {
+        static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start());
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        if rustix::process::geteuid().is_root() {
+            chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let data = directory.path().join("data");
+        let made = unprivileged(&bin("initdb"))
+            .args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8"])
+            .args(["--locale=C", "--pgdata"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let mut hba = std::fs::read_to_string(data.join("pg_hba.conf")).unwrap();
+        hba.insert_str(0, "local all secretive scram-sha-256\n");
+        std::fs::File::options()
+            .write(true)
+            .open(data.join("pg_hba.conf"))
+            .and_then(|mut file| std::io::Write::write_all(&mut file, hba.as_bytes()))
+            .unwrap();
+
+        let postgres = unprivileged(&bin("postgres"));
+        let mut guard = Command::new("sh")
+            .args(["-c", GUARD, "guard"])
+            .arg(postgres.get_program())
+            .args(postgres.get_args())
+            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c"])
+            .arg(format!("unix_socket_directories={}", directory.path().display()))
+            .args(["-c", "allow_system_table_mods=on", "-D"])
+            .arg(&data)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(guard.stderr.take().unwrap());
+        let mut line = String::new();
+        while !line.contains("ready to accept connections") {
+            line.clear();
+            assert!(log.read_line(&mut line).unwrap() > 0, "the server did not start");
+        }
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Self { directory, guard }
+    }
+
+    /// The directory of its socket.
+    pub(crate) fn host(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Its major version.
+    pub(crate) fn major(&self) -> String {
+        self.sql("postgres", "SELECT current_setting('server_version_num')::int / 10000")
+    }
+
+    /// Runs SQL and gives what it printed.
+    pub(crate) fn sql(&self, database: &str, sql: &str) -> String {
+        let output = Command::new(bin("psql"))
+            .env_clear()
+            .env("PGHOST", self.host())
+            .env("PGCLIENTENCODING", "UTF8")
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// A new database with what `sql` puts into it.
+    pub(crate) fn database(&self, name: &str, options: &str, sql: &str) {
+        self.sql("postgres", &format!("DROP DATABASE IF EXISTS {name}"));
+        self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 {options}"));
+        self.sql(name, sql);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let ended = self.guard.wait();
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+/// A program of the newest PostgreSQL that is installed.
+pub(crate) fn bin(program: &str) -> PathBuf {
+    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
+        .unwrap_or_else(|error| panic!("PostgreSQL is not installed: {error}"))
+        .map(|entry| entry.unwrap().path().join("bin").join(program))
+        .filter(|path| path.exists())
+        .collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| panic!("{program} is not installed"))
+}
+
+/// PostgreSQL does not run as root.
+fn unprivileged(program: &Path) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
+    command.arg("--clear-groups").arg(program);
+    command
+}
