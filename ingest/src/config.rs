@@ -107,7 +107,7 @@ mod tests {
         let config = config(&["hourly", "--url", ""]).unwrap();
         assert_eq!(config.backups, PathBuf::from("/backups/active"));
         assert_eq!(config.audit_log, PathBuf::from("/backups/logs/backup_audit.jsonl"));
-        assert_eq!(config.compression.level, 1);
+        assert_eq!(config.compression.level, 2);
         assert!(!config.allow_plain);
         assert_eq!(config.target.host, "db");
     }

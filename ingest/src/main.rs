@@ -56,17 +56,15 @@ async fn run(config: &Config) -> (Option<Record>, Option<Error>) {
     (Some(record), error)
 }
 
-/// Turns true at the first SIGTERM, SIGINT or SIGHUP.
+/// Turns true at the first SIGTERM or SIGINT. Not at SIGHUP, which `nohup` is there to ignore.
 fn until_signal() -> io::Result<watch::Receiver<bool>> {
     let (tell, cancelled) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
         }
         tell.send_replace(true);
         // Kept, so that nobody takes the end of this task for a signal.
