@@ -1,0 +1,269 @@
+//! PURE: from a listing of a view or of a mirror to the backups that it amounts to.
+//!
+//! A backup exists only if its dump, its `.sha256` and its manifest are all there. Anything else,
+//! `.incomplete` and names that nobody here gave included, is passed over.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use jiff::civil::DateTime;
+use worm_ingest::manifest::DIGEST_SUFFIX;
+use worm_ingest::manifest::MANIFEST_SUFFIX;
+
+/// How the name of a dump ends.
+const DUMP_SUFFIX: &str = ".sql.gz";
+/// How the name of a dump begins: the second in which it was begun, UTC.
+const STAMP: &str = "%Y-%m-%d_%H-%M-%S";
+/// Length of `2026-01-18`.
+const DATE_LEN: usize = 10;
+
+/// The file name of a dump, such as `2026-01-18_00-00-00.sql.gz`. Names sort by time.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct BackupName(String);
+
+impl BackupName {
+    /// Accepts exactly the names that the agent gives.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let stamp = name.strip_suffix(DUMP_SUFFIX)?;
+        let moment = DateTime::strptime(STAMP, stamp).ok()?;
+        // strptime is lenient about leading zeros; the names are not.
+        (moment.strftime(STAMP).to_string() == stamp).then(|| Self(name.to_owned()))
+    }
+
+    /// The day of the backup, `2026-01-18`, which names its directory in the mirror.
+    #[must_use]
+    pub fn date(&self) -> &str {
+        &self.0[..DATE_LEN]
+    }
+
+    /// The name of the dump, as it is.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name of one of the three files.
+    #[must_use]
+    pub fn file(&self, role: Role) -> String {
+        format!("{}{}", self.0, role.suffix())
+    }
+}
+
+impl fmt::Display for BackupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The three files of a backup.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Role {
+    /// The compressed dump.
+    Dump,
+    /// Its digest, in `sha256sum -c` form.
+    Digest,
+    /// Its manifest. Where it exists, the backup exists.
+    Manifest,
+}
+
+impl Role {
+    /// In the order of writing: the manifest last, here as in the mount.
+    pub const ALL: [Self; 3] = [Self::Dump, Self::Digest, Self::Manifest];
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Dump => "",
+            Self::Digest => DIGEST_SUFFIX,
+            Self::Manifest => MANIFEST_SUFFIX,
+        }
+    }
+}
+
+/// A directory that holds backups: `daily` in a mount, `daily/2026-01-18` in a mirror.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Folder {
+    /// The retention class.
+    pub class: String,
+    /// The day, in a mirror.
+    pub date: Option<String>,
+}
+
+impl Folder {
+    /// The path below the view or the mirror.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let mut path = PathBuf::from(&self.class);
+        path.extend(&self.date);
+        path
+    }
+}
+
+/// One file of a listing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// Where it is.
+    pub folder: Folder,
+    /// What it is called.
+    pub name: String,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+/// A backup of which all three files exist.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Backup {
+    /// Where it is.
+    pub folder: Folder,
+    /// What its dump is called.
+    pub name: BackupName,
+}
+
+impl Backup {
+    /// Where this backup belongs in a mirror.
+    #[must_use]
+    pub fn mirrored(&self) -> Folder {
+        Folder { class: self.folder.class.clone(), date: Some(self.name.date().to_owned()) }
+    }
+}
+
+/// What a listing amounts to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Catalog {
+    /// Oldest first; of the same second, by class.
+    pub complete: Vec<Backup>,
+    /// Dumps that lack a sidecar: still being written, or abandoned.
+    pub unfinished: usize,
+}
+
+impl Catalog {
+    /// Reads a listing.
+    #[must_use]
+    pub fn of(listing: &[Found]) -> Self {
+        let mut roles: BTreeMap<(BackupName, &Folder), BTreeSet<Role>> = BTreeMap::new();
+        for found in listing {
+            let Some((name, role)) = role_of(&found.name) else { continue };
+            if found.folder.date.as_deref().is_some_and(|date| date != name.date()) {
+                continue;
+            }
+            let _new = roles.entry((name, &found.folder)).or_default().insert(role);
+        }
+        let mut catalog = Self::default();
+        for ((name, folder), roles) in roles {
+            if Role::ALL.iter().all(|role| roles.contains(role)) {
+                catalog.complete.push(Backup { folder: folder.clone(), name });
+            } else {
+                catalog.unfinished += 1;
+            }
+        }
+        catalog
+    }
+
+    /// The newest complete backup by name, of `class` or of all.
+    #[must_use]
+    pub fn latest(&self, class: Option<&str>) -> Option<&Backup> {
+        self.complete.iter().rfind(|backup| class.is_none_or(|class| class == backup.folder.class))
+    }
+}
+
+/// Which backup a file name belongs to, and as what.
+#[must_use]
+pub fn role_of(name: &str) -> Option<(BackupName, Role)> {
+    [Role::Digest, Role::Manifest, Role::Dump].into_iter().find_map(|role| {
+        let dump = name.strip_suffix(role.suffix())?;
+        Some((BackupName::parse(dump)?, role))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(class: &str, date: Option<&str>, name: &str) -> Found {
+        let folder = Folder { class: class.to_owned(), date: date.map(str::to_owned) };
+        Found { folder, name: name.to_owned(), bytes: 1 }
+    }
+
+    fn triple(class: &str, date: Option<&str>, stamp: &str) -> Vec<Found> {
+        ["", ".sha256", ".manifest.json"]
+            .map(|suffix| found(class, date, &format!("{stamp}.sql.gz{suffix}")))
+            .to_vec()
+    }
+
+    fn names(catalog: &Catalog) -> Vec<String> {
+        catalog.complete.iter().map(|b| format!("{}/{}", b.folder.class, b.name)).collect()
+    }
+
+    #[test]
+    fn only_names_of_the_agent_are_backups() {
+        for name in [
+            "2026-1-18_00-00-00.sql.gz",
+            "2026-01-32_00-00-00.sql.gz",
+            "2026-01-18 00-00-00.sql.gz",
+            "2026-01-18_00-00-00.sql",
+            "x2026-01-18_00-00-00.sql.gz",
+            "../2026-01-18_00-00-00.sql.gz",
+            "",
+        ] {
+            assert_eq!(BackupName::parse(name), None, "{name}");
+        }
+        let name = BackupName::parse("2026-01-18_00-00-00.sql.gz").unwrap();
+        assert_eq!(name.date(), "2026-01-18");
+        assert_eq!(name.file(Role::Manifest), "2026-01-18_00-00-00.sql.gz.manifest.json");
+    }
+
+    #[test]
+    fn backups_come_oldest_first_across_classes() {
+        let listing = [
+            triple("hourly", None, "2026-01-18_01-00-00"),
+            triple("daily", None, "2026-01-18_00-00-00"),
+            triple("weekly", None, "2026-01-11_00-00-00"),
+            triple("hourly", None, "2026-01-18_00-00-00"),
+        ]
+        .concat();
+        assert_eq!(
+            names(&Catalog::of(&listing)),
+            [
+                "weekly/2026-01-11_00-00-00.sql.gz",
+                "daily/2026-01-18_00-00-00.sql.gz",
+                "hourly/2026-01-18_00-00-00.sql.gz",
+                "hourly/2026-01-18_01-00-00.sql.gz",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_backup_needs_all_three_files() {
+        for missing in 0..3 {
+            let mut listing = triple("daily", None, "2026-01-18_00-00-00");
+            let _gone = listing.remove(missing);
+            listing.push(found("daily", None, "notes.txt"));
+            let catalog = Catalog::of(&listing);
+            assert_eq!((names(&catalog).len(), catalog.unfinished), (0, 1), "{missing}");
+        }
+    }
+
+    #[test]
+    fn a_file_in_the_directory_of_another_day_does_not_count() {
+        let mut listing = triple("daily", Some("2026-01-18"), "2026-01-18_00-00-00");
+        assert_eq!(Catalog::of(&listing).complete.len(), 1);
+        listing[2].folder.date = Some("2026-01-19".to_owned());
+        assert_eq!(Catalog::of(&listing).complete.len(), 0);
+    }
+
+    #[test]
+    fn latest_is_the_newest_name_of_all_classes_or_of_one() {
+        let listing = [
+            triple("hourly", Some("2026-01-18"), "2026-01-18_01-00-00"),
+            triple("daily", Some("2026-01-18"), "2026-01-18_00-00-00"),
+            vec![found("daily", Some("2026-01-19"), "2026-01-19_00-00-00.sql.gz")],
+        ]
+        .concat();
+        let catalog = Catalog::of(&listing);
+        assert_eq!(catalog.latest(None).unwrap().folder.class, "hourly");
+        assert_eq!(catalog.latest(Some("daily")).unwrap().folder.class, "daily");
+        assert_eq!(catalog.latest(Some("weekly")), None);
+    }
+}

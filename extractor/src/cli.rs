@@ -1,0 +1,121 @@
+//! What was typed, checked for form only. What it means is in `config`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+use clap::ValueEnum;
+
+/// Mirrors sealed backups and restores them.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// How to write the log, on standard error.
+    #[arg(long, global = true, value_enum, default_value_t, env = "WORM_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Copy every complete backup that the mirror does not have yet, then end
+    Once(OnceArgs),
+    /// Restore a backup into an empty database
+    Restore(RestoreArgs),
+}
+
+/// Arguments of `once`.
+#[derive(Args, Debug)]
+pub struct OnceArgs {
+    /// The write-once mount, or its read-only view
+    #[arg(long, value_name = "VIEW", env = "WORM_VIEW", default_value = "/backups/active")]
+    pub from: PathBuf,
+    /// The mirror; backups go to DIR/CLASS/DATE
+    #[arg(long, value_name = "DIR", env = "WORM_MIRROR", default_value = "/external_storage")]
+    pub to: PathBuf,
+    /// Copy this class only
+    #[arg(long, env = "WORM_CLASS")]
+    pub class: Option<String>,
+    /// Where copies grow, on the file system of the mirror [default: .NAME.worm-staging beside the
+    /// mirror, or .worm-staging at its top where it is a mount of its own]
+    #[arg(long, value_name = "DIR", env = "WORM_STAGING")]
+    pub staging: Option<PathBuf>,
+    /// The audit log
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WORM_EXTRACTION_AUDIT",
+        default_value = "/backups/logs/extraction_audit.jsonl"
+    )]
+    pub audit: PathBuf,
+    /// Read every file of the mirror again, also those that the audit log vouches for
+    #[arg(long)]
+    pub rehash: bool,
+    /// Copy from a directory that is not a write-once mount
+    #[arg(long)]
+    pub allow_plain: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Args, Debug)]
+pub struct RestoreArgs {
+    /// `latest`, or the path of a dump (.sql.gz) or of its manifest
+    #[arg(value_name = "latest|PATH", default_value = "latest")]
+    pub backup: String,
+    /// The database to restore into, as a URL: postgres://USER@HOST:PORT/DATABASE. A password is
+    /// better in PGPASSWORD or PGPASSWORD_FILE
+    #[arg(long, value_name = "URL", env = "WORM_RESTORE_TO", hide_env_values = true)]
+    pub to: String,
+    /// The mirror, or a mount, in which to look for `latest`
+    #[arg(long, value_name = "MIRROR", env = "WORM_MIRROR", default_value = "/external_storage")]
+    pub from: PathBuf,
+    /// The latest of this class only
+    #[arg(long, env = "WORM_CLASS")]
+    pub class: Option<String>,
+    /// The audit log
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "WORM_EXTRACTION_AUDIT",
+        default_value = "/backups/logs/extraction_audit.jsonl"
+    )]
+    pub audit: PathBuf,
+    /// Restore although the database is not empty or the server is older than the dump's
+    #[arg(long)]
+    pub force: bool,
+    /// Check everything and say what would be done, but change nothing
+    #[arg(long)]
+    pub preview: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done
+  1   failed
+  2   the command line or the environment makes no sense
+  3   some backups were copied, others failed
+  4   refused before anything was written
+  5   stopped by SIGINT or SIGTERM; what was half done was undone
+  6   backup, class, directory or database not found
+  7   another run holds the mirror
+  8   the server or the mount does not answer, or does not let us in
+  9   bytes, rows or the audit log are not what they must be
+  10  the source is not a write-once mount
+Any other number is a failure.";

@@ -1,0 +1,189 @@
+//! I/O: what lies in a view or a mirror, and what the mount says about its files. Writes nothing.
+
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::catalog::Folder;
+use crate::catalog::Found;
+use crate::error::Error;
+use crate::error::Result;
+
+/// Says on every directory of a write-once mount which store it shows.
+const STORE: &str = "user.worm.store";
+/// Says on a sealed file what its SHA-256 is.
+const SHA256: &str = "user.worm.sha256";
+/// No value of ours is longer.
+const ATTRIBUTE_BYTES_MAX: usize = 4096;
+
+/// The directory that backups are read from.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// Where it is.
+    pub(crate) root: PathBuf,
+    /// Which store it shows; none for a plain directory.
+    pub(crate) store: Option<String>,
+}
+
+impl View {
+    /// Looks at the directory, and refuses a plain one unless told otherwise.
+    pub(crate) fn open(root: &Path, allow_plain: bool) -> Result<Self> {
+        let dir = File::open(root).map_err(|error| unreadable("the view", root, error))?;
+        let store = attribute(&dir, STORE).map_err(|error| unreadable("the view", root, error))?;
+        if store.is_none() && !allow_plain {
+            return Err(Error::NotWriteOnce(root.to_owned()));
+        }
+        Ok(Self { root: root.to_owned(), store })
+    }
+
+    /// The classes: top-level directories without the hidden ones. A directory of another file
+    /// system below a write-once view is refused: it promises nothing.
+    pub(crate) fn list(&self, class: Option<&str>) -> Result<Vec<Found>> {
+        let classes = classes(&self.root)?;
+        if let Some(class) = class
+            && !classes.iter().any(|known| known == class)
+        {
+            let known = classes.join(", ");
+            let root = self.root.display();
+            return Err(Error::NotFound(format!("no class {class} in {root}: there is {known}")));
+        }
+        let mut listing = Vec::new();
+        for class in classes.into_iter().filter(|known| class.is_none_or(|class| class == known)) {
+            let path = self.root.join(&class);
+            let store = File::open(&path)
+                .and_then(|dir| attribute(&dir, STORE))
+                .map_err(Error::io(format!("read {}", path.display())))?;
+            if store != self.store {
+                return Err(Error::NotWriteOnce(path));
+            }
+            list_folder(&self.root, Folder { class, date: None }, &mut listing)?;
+        }
+        Ok(listing)
+    }
+
+    /// The digest that the mount promises for an open file; none on a plain directory.
+    pub(crate) fn digest(&self, file: &File, path: &Path) -> Result<Option<String>> {
+        let digest = sealed_digest(file, path)?;
+        match (&self.store, digest) {
+            (Some(_), None) => {
+                Err(Error::Failed(format!("{} has no digest yet: is it sealed?", path.display())))
+            }
+            (_, digest) => Ok(digest),
+        }
+    }
+}
+
+/// What a mount promises about an open file; none where there is no mount.
+pub(crate) fn sealed_digest(file: &File, path: &Path) -> Result<Option<String>> {
+    attribute(file, SHA256).map_err(Error::io(format!("read {SHA256} of {}", path.display())))
+}
+
+/// Lists a mirror (`class/date/file`), or a mount (`class/file`): both may be restored from.
+pub(crate) fn list_mirror(root: &Path) -> Result<Vec<Found>> {
+    let mut listing = Vec::new();
+    for class in classes(root)? {
+        list_folder(root, Folder { class: class.clone(), date: None }, &mut listing)?;
+        for date in directories(&root.join(&class))? {
+            let folder = Folder { class: class.clone(), date: Some(date) };
+            list_folder(root, folder, &mut listing)?;
+        }
+    }
+    Ok(listing)
+}
+
+/// Opens a regular file for reading, and does not follow a link in its last component.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    // Non-blocking, because to open a pipe that somebody put there would wait for ever.
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+}
+
+/// Reads a whole small file. One that is longer than `bytes_max` is refused.
+pub(crate) fn read_small(file: &File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if read as u64 > bytes_max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than it can be"));
+    }
+    Ok(bytes)
+}
+
+fn classes(root: &Path) -> Result<Vec<String>> {
+    match directories(root) {
+        Err(Error::Io { source, .. }) => Err(unreadable("the directory", root, source)),
+        classes => classes,
+    }
+}
+
+/// Names of the directories in `path`, without hidden ones, in order.
+fn directories(path: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in entries(path)? {
+        let is_dir = entry.file_type().map_err(Error::io(format!("list {}", path.display())))?;
+        if let Ok(name) = entry.file_name().into_string()
+            && is_dir.is_dir()
+            && !name.starts_with('.')
+        {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn list_folder(root: &Path, folder: Folder, listing: &mut Vec<Found>) -> Result<()> {
+    let path = root.join(folder.path());
+    for entry in entries(&path)? {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let meta = match entry.metadata() {
+            Ok(meta) => meta,
+            // Expired since the directory was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::io(format!("look at {}", path.display()))(error)),
+        };
+        if meta.is_file() {
+            listing.push(Found { folder: folder.clone(), name, bytes: meta.len() });
+        }
+    }
+    Ok(())
+}
+
+fn entries(path: &Path) -> Result<Vec<std::fs::DirEntry>> {
+    std::fs::read_dir(path)
+        .and_then(Iterator::collect)
+        .map_err(Error::io(format!("list {}", path.display())))
+}
+
+/// Says what a missing or a dead directory means.
+fn unreadable(what: &str, path: &Path, error: io::Error) -> Error {
+    let path = path.display();
+    if error.kind() == io::ErrorKind::NotFound {
+        return Error::NotFound(format!("{what} {path} does not exist"));
+    }
+    if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) {
+        return Error::Unreachable(format!("{what} {path} is a dead mount: start worm-fs again"));
+    }
+    Error::io(format!("read {what} {path}"))(error)
+}
+
+/// An extended attribute as text; none where there is none, or where the file system has none.
+fn attribute(file: impl AsFd, name: &str) -> io::Result<Option<String>> {
+    let mut value = [0; ATTRIBUTE_BYTES_MAX];
+    match rustix::fs::fgetxattr(file, name, &mut value) {
+        Ok(len) => Ok(Some(String::from_utf8_lossy(&value[..len]).into_owned())),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}

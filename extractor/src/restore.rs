@@ -1,0 +1,280 @@
+//! One restore: find, prove, look at the server, feed `psql`, count, report.
+//!
+//! All of the dump is one transaction. Until its `COMMIT` the database is as it was, whoever fails
+//! or dies; and the `COMMIT` is sent only when the bytes that were fed are the bytes that were
+//! sealed. The rows are counted after it.
+
+mod chosen;
+mod psql;
+mod server;
+pub mod sql;
+mod stream;
+pub mod target;
+pub mod version;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use tracing::error;
+use tracing::info;
+use tracing::warn;
+use worm_ingest::manifest::Manifest;
+
+use crate::audit::AuditLog;
+use crate::audit::chain::Event;
+use crate::audit::chain::Restore;
+use crate::cancel::Cancel;
+use crate::config::RestoreConfig;
+use crate::error::Error;
+use crate::error::Result;
+use crate::exit::Exit;
+use crate::progress::Progress;
+use crate::progress::pace;
+use crate::restore::chosen::Chosen;
+use crate::restore::psql::Psql;
+use crate::restore::psql::Running;
+use crate::restore::server::Server;
+use crate::restore::stream::Fault;
+use crate::restore::stream::Gate;
+use crate::restore::version::Version;
+use crate::restore::version::objection;
+
+/// Of tables whose rows differ, so many are named.
+const TABLES_SHOWN: usize = 5;
+
+/// Restores one backup, and gives the line that sums it up.
+///
+/// # Errors
+/// Unless the error says otherwise, the database is as it was.
+pub async fn restore(config: &RestoreConfig, cancel: &Cancel) -> Result<String> {
+    let chosen = Chosen::find(&config.backup)?;
+    let mut line = Restore {
+        path: chosen.path.to_string_lossy().into_owned(),
+        sha256: chosen.manifest.stored.sha256.clone(),
+        target: config.target.shown.clone(),
+        ..Restore::default()
+    };
+    let outcome = run(config, chosen, cancel).await;
+    if !config.preview {
+        line.outcome = outcome.as_ref().map_or_else(ToString::to_string, Clone::clone);
+        line.exit = outcome.as_ref().map_or_else(Error::exit, |_| Exit::Done).code();
+        record(config, line);
+    }
+    outcome
+}
+
+async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Result<String> {
+    let started = Instant::now();
+    let checking = cancel.clone();
+    let checked = tokio::task::spawn_blocking(move || {
+        let verdict = chosen.verify(&checking);
+        (chosen, verdict)
+    });
+    let (chosen, verdict) = checked.await.map_err(gone)?;
+    verdict?;
+    let (server, psql) = tokio::select! {
+        ready = prepare(config, &chosen.manifest) => ready?,
+        () = cancel.requested() => return Err(Error::Cancelled("nothing was touched")),
+    };
+    let Chosen { path, file, manifest } = chosen;
+    if config.preview {
+        return Ok(format!(
+            "would restore {} ({}) into {} with psql {}; nothing was changed",
+            path.display(),
+            contents(&manifest),
+            config.target.shown,
+            psql.version
+        ));
+    }
+    info!("restoring {} into {}", path.display(), config.target.shown);
+    let manifest = Arc::new(manifest);
+    feed(config, &server, &psql, file, &manifest, cancel).await?;
+    tokio::select! {
+        verdict = check_rows(&server, &manifest) => verdict?,
+        () = cancel.requested() => return Err(Error::Cancelled(
+            "the restore is committed, but its rows were not compared with the manifest",
+        )),
+    }
+    let pace = pace(manifest.raw.bytes, started.elapsed());
+    Ok(format!(
+        "restored {} into {}: {}, all rows there; {pace}",
+        path.display(),
+        config.target.shown,
+        contents(&manifest),
+    ))
+}
+
+/// What a backup holds, in words.
+fn contents(manifest: &Manifest) -> String {
+    let rows: u64 = manifest.tables.iter().map(|table| table.rows).sum();
+    let started = manifest.started_at.strftime("%F %T UTC");
+    let tables = manifest.tables.len();
+    format!("database {} of {started}, {tables} tables, {rows} rows", manifest.database)
+}
+
+/// Everything that can be refused is refused here, before anything is written.
+async fn prepare(config: &RestoreConfig, manifest: &Manifest) -> Result<(Server, Psql)> {
+    let target = &config.target;
+    if target.is_remote() {
+        warn!("the connection to {} is not encrypted", target.shown);
+    }
+    let psql = Psql::newest().await?;
+    let server = Server::connect(target).await?;
+    let there = Version::of_server(server.version_num);
+    if let Some(objection) = objection(Version::find(&manifest.dump_version), psql.version, there) {
+        return Err(Error::Refused(objection));
+    }
+    let from = Version::of_server(manifest.server_version_num);
+    if there.major < from.major {
+        let older = format!("the dump is from PostgreSQL {from}, the server has only {there}");
+        if !config.force {
+            return Err(Error::Refused(format!("{older}: use a newer server, or --force")));
+        }
+        warn!("{older}: it may not understand all of it");
+    }
+    if let Some(objects) = server.contents().await? {
+        if !config.force {
+            return Err(Error::Refused(format!(
+                "the database {} is not empty: it has {objects}. Restore into a new one, or use \
+                 --force to add to it (nothing is dropped)",
+                target.database
+            )));
+        }
+        warn!("the database {} is not empty: it has {objects}", target.database);
+    }
+    Ok((server, psql))
+}
+
+/// Runs `psql` with the dump. Returns when the transaction is committed, or undone.
+async fn feed(
+    config: &RestoreConfig,
+    server: &Server,
+    psql: &Psql,
+    file: std::fs::File,
+    manifest: &Arc<Manifest>,
+    cancel: &Cancel,
+) -> Result<()> {
+    // Our session's name on the server, so that it can be told from all others.
+    let application =
+        format!("worm-extractor {} {}", std::process::id(), Timestamp::now().as_millisecond());
+    let mut running = psql.start(&config.target, &application)?;
+    let Some((input, answers)) = running.pipes.take() else {
+        return Err(Error::Failed("psql has no pipes".to_owned()));
+    };
+    let gate = Arc::new(Gate::default());
+    let feeder = tokio::task::spawn_blocking({
+        let (manifest, gate) = (Arc::clone(manifest), Arc::clone(&gate));
+        move || {
+            let progress = Progress::of_bytes(manifest.stored.bytes);
+            progress.on("restoring");
+            let fed = stream::feed(&file, &manifest, &gate, input, answers, |n| progress.add(n));
+            progress.end();
+            fed
+        }
+    });
+    let ended = {
+        let work = async { tokio::join!(feeder, running.end()) };
+        tokio::pin!(work);
+        tokio::select! {
+            ended = &mut work => Some(ended),
+            // Once the COMMIT is on its way there is only one thing to do: wait for its answer.
+            () = cancel.requested() => if gate.cancel() { None } else { Some(work.await) },
+        }
+    };
+    let Some((fed, ended)) = ended else {
+        return undo(server, running, &application, Error::Cancelled("the database is as it was"))
+            .await;
+    };
+    match (fed.map_err(gone)?, ended) {
+        (Ok(()), Ok((status, _))) if status.success() => Ok(()),
+        (Err(Fault::Ours(error)), _) => undo(server, running, &application, error).await,
+        (Ok(()), Ok((_, lines))) if lost(&lines) => Err(Error::Failed(
+            "the connection was lost during the COMMIT. Look at the database: it has either all of \
+             the backup or nothing of it"
+                .to_owned(),
+        )),
+        (Ok(()), Ok((_, lines))) => {
+            undo(server, running, &application, complaint(&lines, "no error")).await
+        }
+        (Err(Fault::Psql(pipe)), Ok((_, lines))) => {
+            undo(server, running, &application, complaint(&lines, &pipe.to_string())).await
+        }
+        (_, Err(error)) => undo(server, running, &application, error).await,
+    }
+}
+
+/// Makes sure that nothing goes on behind our back before `why` is told.
+async fn undo(server: &Server, mut running: Running, application: &str, why: Error) -> Result<()> {
+    running.kill().await?;
+    if let Err(error) = server.end_sessions(application).await {
+        return Err(Error::Failed(format!("{why}; and {error}")));
+    }
+    Err(why)
+}
+
+/// Whether `psql` lost its connection.
+fn lost(lines: &[String]) -> bool {
+    lines.iter().any(|line| line.contains("server closed the connection"))
+}
+
+/// Why `psql` gave up, with what a person can do about the usual reasons.
+fn complaint(lines: &[String], otherwise: &str) -> Error {
+    let has = |words: &str| lines.iter().any(|line| line.contains(words));
+    let advice = if has("role \"") && has("does not exist") {
+        " Create the role first (createuser), then try again."
+    } else if has("extension \"") && has("is not available") {
+        " Install the extension's package on the server, then try again."
+    } else {
+        ""
+    };
+    let said = if lines.is_empty() { otherwise.to_owned() } else { lines.join("\n  ") };
+    Error::Failed(format!(
+        "psql stopped at an error, and the transaction was undone.{advice} It said:\n  {said}"
+    ))
+}
+
+/// Compares every table with the manifest, then lets the planner know what is there.
+async fn check_rows(server: &Server, manifest: &Manifest) -> Result<()> {
+    server.see_all_rows().await?;
+    let mut differing = Vec::new();
+    for table in &manifest.tables {
+        let found = server.rows(table).await?;
+        if found != Some(table.rows) {
+            let found = found.map_or("is missing".to_owned(), |rows| format!("has {rows} rows"));
+            let name = format!("{}.{}", table.schema, table.table);
+            differing.push(format!("{name} {found} instead of {}", table.rows));
+        }
+    }
+    if let Err(error) = server.analyze().await {
+        warn!("{error}: run ANALYZE yourself");
+    }
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let shown = differing.len().min(TABLES_SHOWN);
+    Err(Error::Mismatch(format!(
+        "the dump was restored as it was sealed and is committed, but {} of {} tables do not have \
+         the rows that the manifest says: {}",
+        differing.len(),
+        manifest.tables.len(),
+        differing[..shown].join(", ")
+    )))
+}
+
+/// A restore at night must not fail because of its log, so here trouble with it is only told.
+fn record(config: &RestoreConfig, line: Restore) {
+    let recorded = AuditLog::open(&config.audit, |_| {}).and_then(|mut log| {
+        if let Some(found) = log.broken() {
+            error!("the audit log {} is broken: {found}", config.audit.display());
+        }
+        log.append(Timestamp::now(), Event::Restore(line))
+    });
+    if let Err(error) = recorded {
+        warn!("this restore has no line in the audit log: {error}");
+    }
+}
+
+fn gone(error: tokio::task::JoinError) -> Error {
+    Error::Failed(format!("a thread ended early: {error}"))
+}

@@ -1,0 +1,120 @@
+//! I/O: finds the backup to restore, opens it, and proves that it is what was sealed.
+
+use std::fs::File;
+use std::io::Seek;
+use std::path::Path;
+use std::path::PathBuf;
+
+use worm_ingest::manifest::DIGEST_SUFFIX;
+use worm_ingest::manifest::MANIFEST_SUFFIX;
+use worm_ingest::manifest::Manifest;
+
+use crate::cancel::Cancel;
+use crate::catalog::Catalog;
+use crate::config::Selector;
+use crate::copy;
+use crate::error::Error;
+use crate::error::Result;
+use crate::listing;
+use crate::mirror;
+use crate::plan::Expected;
+use crate::progress::Progress;
+use crate::proof;
+use crate::proof::Claim;
+use crate::source::DIGEST_BYTES_MAX;
+use crate::source::MANIFEST_BYTES_MAX;
+
+/// A backup that is to be restored.
+pub(crate) struct Chosen {
+    /// The dump.
+    pub(crate) path: PathBuf,
+    /// The dump, open: the same descriptor for the proof and for the restore.
+    pub(crate) file: File,
+    /// What it is.
+    pub(crate) manifest: Manifest,
+}
+
+impl Chosen {
+    /// Finds and opens it. It is not read yet.
+    pub(crate) fn find(selector: &Selector) -> Result<Self> {
+        let path = match selector {
+            Selector::Latest { from, class } => latest(from, class.as_deref())?,
+            Selector::Path(path) => dump_of(path),
+        };
+        let shown = path.display();
+        let file = listing::open_file(&path).map_err(|error| {
+            if error.kind() == std::io::ErrorKind::NotFound {
+                return Error::NotFound(format!("there is no backup {shown}"));
+            }
+            Error::io(format!("open {shown}"))(error)
+        })?;
+        let Some(manifest) = sidecar(&path, MANIFEST_SUFFIX, MANIFEST_BYTES_MAX)? else {
+            return Err(Error::NotFound(format!(
+                "{shown} has no manifest beside it, so it is not a complete backup"
+            )));
+        };
+        let manifest = Manifest::decode(&manifest)
+            .map_err(|error| Error::Mismatch(format!("{shown}: its {error}")))?;
+        if manifest.compression.codec != "gzip" {
+            return Err(Error::Refused(format!(
+                "{shown} is compressed with {}, this version restores gzip: use a newer version",
+                manifest.compression.codec
+            )));
+        }
+        Ok(Self { path, file, manifest })
+    }
+
+    /// Reads the dump and compares it with its manifest, with its `.sha256` and with the mount,
+    /// as far as there is one. Leaves the file at its beginning.
+    pub(crate) fn verify(&mut self, cancel: &Cancel) -> Result<()> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bytes = self.file.metadata().map_err(Error::io("look at the dump"))?.len();
+        let context = |error: proof::Doubt| Error::Mismatch(format!("{name}: {error}"));
+        let mut claims =
+            vec![proof::claim_of_manifest(&self.manifest, &name, bytes).map_err(context)?];
+        if let Some(digest) = sidecar(&self.path, DIGEST_SUFFIX, DIGEST_BYTES_MAX)? {
+            claims.push(proof::parse_digest_file(&digest, &name).map_err(context)?);
+        } else {
+            tracing::warn!("{name} has no .sha256 file: only its manifest vouches for it");
+        }
+        let mount = listing::sealed_digest(&self.file, &self.path)?;
+        claims.extend(mount.map(|sha256| Claim { by: "the mount", sha256 }));
+        let sha256 = proof::agreed(&claims).map_err(context)?.to_owned();
+        let progress = Progress::of_bytes(bytes);
+        progress.on("checking");
+        let found = copy::digest(&self.file, cancel, |n| progress.add(n));
+        progress.end();
+        mirror::check(&self.path, &found?, &Expected { bytes, sha256 })?;
+        self.file.rewind().map_err(Error::io("rewind the dump"))
+    }
+}
+
+fn latest(from: &Path, class: Option<&str>) -> Result<PathBuf> {
+    let catalog = Catalog::of(&listing::list_mirror(from)?);
+    let Some(backup) = catalog.latest(class) else {
+        let class = class.map(|class| format!(" of class {class}")).unwrap_or_default();
+        let from = from.display();
+        return Err(Error::NotFound(format!("there is no complete backup{class} in {from}")));
+    };
+    Ok(from.join(backup.folder.path()).join(backup.name.as_str()))
+}
+
+/// The dump that a path means: itself, or the one that it is a sidecar of.
+fn dump_of(path: &Path) -> PathBuf {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return path.to_owned();
+    };
+    let dump = [MANIFEST_SUFFIX, DIGEST_SUFFIX].iter().find_map(|end| name.strip_suffix(end));
+    path.with_file_name(dump.unwrap_or(name))
+}
+
+fn sidecar(dump: &Path, suffix: &str, bytes_max: u64) -> Result<Option<Vec<u8>>> {
+    let mut path = dump.as_os_str().to_owned();
+    path.push(suffix);
+    let path = PathBuf::from(path);
+    match listing::open_file(&path).and_then(|file| listing::read_small(&file, bytes_max)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("read {}", path.display()))(error)),
+    }
+}

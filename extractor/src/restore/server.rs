@@ -1,0 +1,176 @@
+//! I/O: what the server says before and after a restore. Changes nothing but planner statistics.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_postgres::Client;
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
+use worm_ingest::manifest::TableRows;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::restore::target::Target;
+
+/// How many objects of a database that is not empty are named.
+const OBJECTS_SHOWN: usize = 3;
+/// How long a server may take to undo what a killed client had begun, in steps of [`STEP`].
+const STEPS_MAX: u32 = 600;
+const STEP: Duration = Duration::from_millis(100);
+
+/// A connection to the database to restore into.
+pub(crate) struct Server {
+    client: Client,
+    /// `server_version_num`, for example 150018.
+    pub(crate) version_num: u32,
+}
+
+impl Server {
+    /// Connects, and asks for the version.
+    pub(crate) async fn connect(target: &Target) -> Result<Self> {
+        let mut config = target.config.clone();
+        let (client, connection) = config
+            .application_name("worm-extractor")
+            .connect(NoTls)
+            .await
+            .map_err(|error| refusal(target, &error))?;
+        // Its error, if any, comes back from the next query as well.
+        drop(tokio::spawn(connection));
+        let row = client
+            .query_one("SELECT current_setting('server_version_num')::int4", &[])
+            .await
+            .map_err(failed("ask for the version of the server"))?;
+        let version: i32 = row.get(0);
+        Ok(Self { client, version_num: version.unsigned_abs() })
+    }
+
+    /// What the database holds already: `table public.a, view public.b and 7 more`.
+    pub(crate) async fn contents(&self) -> Result<Option<String>> {
+        let rows = self.client.query(CONTENTS, &[]).await.map_err(failed("look for objects"))?;
+        let names: Vec<String> = rows.iter().take(OBJECTS_SHOWN).map(|row| row.get(0)).collect();
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let more = match rows.len() - names.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Ok(Some(format!("{}{more}", names.join(", "))))
+    }
+
+    /// Ends the sessions of a killed `psql`, and returns when all that they did is undone.
+    pub(crate) async fn end_sessions(&self, application: &str) -> Result<()> {
+        let question = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                        WHERE datname = current_database() AND application_name = $1";
+        for _ in 0..STEPS_MAX {
+            let left = self.client.query(question, &[&application]).await;
+            if left.map_err(failed("end the session of psql"))?.is_empty() {
+                return Ok(());
+            }
+            sleep(STEP).await;
+        }
+        Err(Error::Failed(format!(
+            "the server has not yet undone what {application} did: wait until it has"
+        )))
+    }
+
+    /// The rows of one table, without those of its partitions and heirs.
+    pub(crate) async fn rows(&self, table: &TableRows) -> Result<Option<u64>> {
+        let name = format!("{}.{}", quoted(&table.schema), quoted(&table.table));
+        let question = format!("SELECT count(*) FROM ONLY {name}");
+        match self.client.query_one(&question, &[]).await {
+            Ok(row) => {
+                let rows: i64 = row.get(0);
+                Ok(Some(rows.unsigned_abs()))
+            }
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Ok(None),
+            Err(error) => Err(failed("count the rows")(error)),
+        }
+    }
+
+    /// Row security must not hide rows from the count: an error is better than a wrong number.
+    pub(crate) async fn see_all_rows(&self) -> Result<()> {
+        self.client.batch_execute("SET row_security = off").await.map_err(failed("see all rows"))
+    }
+
+    /// A restored database is slow until the planner knows what is in it.
+    pub(crate) async fn analyze(&self) -> Result<()> {
+        self.client.batch_execute("ANALYZE").await.map_err(failed("ANALYZE the database"))
+    }
+}
+
+/// Everything that a user may have made, extensions and their members left out.
+const CONTENTS: &str = "
+WITH schemas AS (
+    SELECT oid, nspname FROM pg_namespace
+    WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+      AND nspname !~ '^pg_(toast_)?temp_'
+), objects AS (
+    SELECT 'pg_class'::regclass AS class, c.oid, n.nspname, c.relname AS name,
+           CASE c.relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'view' WHEN 'S' THEN 'sequence'
+                          ELSE 'table' END AS kind
+    FROM pg_class c JOIN schemas n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm', 'S')
+    UNION ALL
+    SELECT 'pg_proc'::regclass, p.oid, n.nspname, p.proname, 'function'
+    FROM pg_proc p JOIN schemas n ON n.oid = p.pronamespace
+    UNION ALL
+    SELECT 'pg_type'::regclass, t.oid, n.nspname, t.typname, 'type'
+    FROM pg_type t JOIN schemas n ON n.oid = t.typnamespace
+    LEFT JOIN pg_class c ON c.oid = t.typrelid
+    WHERE (t.typrelid = 0 OR c.relkind = 'c') AND t.typtype <> 'm'
+      AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = t.oid)
+    UNION ALL
+    SELECT 'pg_namespace'::regclass, n.oid, NULL, n.nspname, 'schema'
+    FROM schemas n WHERE n.nspname <> 'public'
+    UNION ALL
+    SELECT 'pg_largeobject'::regclass, l.oid, NULL, l.oid::text, 'large object'
+    FROM pg_largeobject_metadata l
+)
+SELECT kind || ' ' || coalesce(quote_ident(nspname) || '.', '') || quote_ident(name)
+FROM objects o
+WHERE NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = o.class AND d.objid = o.oid
+                  AND d.deptype = 'e')
+ORDER BY 1";
+
+/// A name as SQL wants it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Says what it means that the server would not have us.
+fn refusal(target: &Target, error: &tokio_postgres::Error) -> Error {
+    let Target { shown, database, .. } = target;
+    if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) {
+        return Error::NotFound(format!(
+            "there is no database {database} on that server. Create it, then try again: \
+             createdb -T template0 {database}"
+        ));
+    }
+    let said = match error.as_db_error() {
+        Some(error) => error.message().to_owned(),
+        None => chain(error),
+    };
+    Error::Unreachable(format!("cannot connect to {shown}: {said}"))
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Error {
+    move |error| {
+        let said = error.as_db_error().map_or_else(|| chain(&error), |db| db.message().to_owned());
+        Error::Failed(format!("could not {doing}: {said}"))
+    }
+}
+
+/// An error with its causes: this library's own words alone say too little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,192 @@
+//! I/O: the dump from its file to `psql`: hashed as stored, unpacked, hashed again, made one
+//! transaction.
+//!
+//! `BEGIN` is sent first, and `COMMIT` only when every byte that was sent has proved to be the
+//! byte that was sealed, and `psql` has worked through all of them. Whoever dies before that,
+//! `psql`, we or the server, leaves the database as it was.
+
+use std::fs::File;
+use std::io;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
+
+use flate2::bufread::MultiGzDecoder;
+use sha2::Digest;
+use sha2::Sha256;
+use worm_ingest::manifest::Manifest;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::plan::Expected;
+use crate::restore::sql::OneTransaction;
+
+/// One read of the file, and one piece of SQL.
+const BUFFER_BYTES: usize = 256 << 10;
+/// What `psql` says when it comes to the end of the dump.
+const ARRIVED: &str = "worm-extractor: all of the dump is read";
+const COMMIT: &[u8] = b"COMMIT;\n";
+
+/// Decides between a signal and the `COMMIT`: exactly one of them comes first.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(AtomicU8);
+
+const OPEN: u8 = 0;
+const COMMITTING: u8 = 1;
+const CANCELLED: u8 = 2;
+
+impl Gate {
+    /// Forbids the `COMMIT`. False if it is too late.
+    pub(crate) fn cancel(&self) -> bool {
+        self.pass(CANCELLED)
+    }
+
+    fn commit(&self) -> bool {
+        self.pass(COMMITTING)
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == CANCELLED
+    }
+
+    fn pass(&self, to: u8) -> bool {
+        let before = self.0.compare_exchange(OPEN, to, Ordering::SeqCst, Ordering::SeqCst);
+        before.is_ok() || before == Err(to)
+    }
+}
+
+/// Why the feeding ended without a `COMMIT`.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// Something is wrong with the dump, or a signal came.
+    Ours(Error),
+    /// `psql` reads no further. It knows why.
+    Psql(io::Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}
+
+/// Feeds the dump to `psql`, as one transaction, and commits it if it is what the manifest says.
+/// `answers` is what `psql` prints; `progress` is told of every stored byte.
+pub(crate) fn feed(
+    file: &File,
+    manifest: &Manifest,
+    gate: &Gate,
+    mut psql: impl Write,
+    answers: impl Read,
+    progress: impl Fn(u64),
+) -> std::result::Result<(), Fault> {
+    psql.write_all(b"BEGIN;\n").map_err(Fault::Psql)?;
+    let mut stored = Hashing { inner: file, hasher: Sha256::new(), bytes: 0, progress };
+    let mut decoder = MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, &mut stored));
+    let mut hasher = Sha256::new();
+    let mut raw_bytes = 0;
+    let mut filter = OneTransaction::default();
+    let (mut sql, mut out) = (vec![0; BUFFER_BYTES], Vec::with_capacity(2 * BUFFER_BYTES));
+    loop {
+        if gate.is_cancelled() {
+            return Err(Error::Cancelled("the database is as it was").into());
+        }
+        let len = match decoder.read(&mut sql) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(damaged(&format!("cannot be unpacked: {error}")).into()),
+        };
+        hasher.update(&sql[..len]);
+        raw_bytes += len as u64;
+        out.clear();
+        filter.feed(&sql[..len], &mut out);
+        psql.write_all(&out).map_err(Fault::Psql)?;
+    }
+    drain(&mut decoder.into_inner()).map_err(Error::io("read the dump to its end"))?;
+    compare("as stored", &stored.found(), &manifest.stored)?;
+    let raw = Expected { bytes: raw_bytes, sha256: hex::encode(hasher.finalize()) };
+    compare("unpacked", &raw, &manifest.raw)?;
+    out.clear();
+    if !filter.finish(&mut out) {
+        return Err(damaged("ends in the middle of a command").into());
+    }
+    // The line end first: a dump may end in a comment without one.
+    out.extend_from_slice(format!("\n\\echo {ARRIVED}\n").as_bytes());
+    psql.write_all(&out).map_err(Fault::Psql)?;
+    // What is in the pipe is not yet done: the last indexes may take an hour, in which a signal
+    // must still be able to stop everything.
+    wait_for_arrival(answers).map_err(Fault::Psql)?;
+    if !gate.commit() {
+        return Err(Error::Cancelled("the database is as it was").into());
+    }
+    psql.write_all(COMMIT).and_then(|()| psql.flush()).map_err(Fault::Psql)
+}
+
+/// Reads what `psql` prints until it says that it has come to the end of the dump.
+fn wait_for_arrival(answers: impl Read) -> io::Result<()> {
+    for line in BufReader::new(answers).lines() {
+        if line? == ARRIVED {
+            return Ok(());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "psql ended early"))
+}
+
+fn compare(what: &str, found: &Expected, promised: &worm_ingest::manifest::Content) -> Result<()> {
+    if found.bytes == promised.bytes && found.sha256 == promised.sha256 {
+        return Ok(());
+    }
+    Err(damaged(&format!(
+        "is, {what}, {} bytes of SHA-256 {}, but the manifest says {} of {}",
+        found.bytes, found.sha256, promised.bytes, promised.sha256
+    )))
+}
+
+fn damaged(what: &str) -> Error {
+    Error::Mismatch(format!("the dump {what}. The database is as it was"))
+}
+
+fn drain(reader: &mut impl BufRead) -> io::Result<()> {
+    io::copy(reader, &mut io::sink()).map(|_| ())
+}
+
+/// Hashes and counts what is read through it.
+struct Hashing<'file, P> {
+    inner: &'file File,
+    hasher: Sha256,
+    bytes: u64,
+    progress: P,
+}
+
+impl<P> Hashing<'_, P> {
+    fn found(self) -> Expected {
+        Expected { bytes: self.bytes, sha256: hex::encode(self.hasher.finalize()) }
+    }
+}
+
+impl<P: Fn(u64)> Read for Hashing<'_, P> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..len]);
+        self.bytes += len as u64;
+        (self.progress)(len as u64);
+        Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_the_signal_or_the_commit_comes_first() {
+        let gate = Gate::default();
+        assert!(gate.cancel() && gate.cancel() && !gate.commit());
+        let gate = Gate::default();
+        assert!(gate.commit() && !gate.cancel() && !gate.is_cancelled());
+    }
+}
