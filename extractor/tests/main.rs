@@ -1,0 +1,15 @@
+//! The built program, run on directories, a real PostgreSQL, and under faults.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "these are tests: helpers may fail loudly, and write files without ceremony"
+)]
+
+mod crash;
+mod once;
+mod postgres;
+mod restore;
+mod restore_refused;
+mod support;

@@ -1,0 +1,137 @@
+//! `restore` into a real PostgreSQL: what works.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::postgres::Database;
+use crate::postgres::Server;
+use crate::support::Place;
+use crate::support::expect;
+use crate::support::program;
+use crate::support::put_backup;
+use crate::support::rows;
+
+/// Everything that is awkward to dump and restore, in one database.
+const SOURCE: &str = r#"
+CREATE SCHEMA "odd ""schema""";
+CREATE TABLE "odd ""schema"""."ta;ble
+two" (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "co'l" text, d int,
+      twice int GENERATED ALWAYS AS (d * 2) STORED);
+INSERT INTO "odd ""schema"""."ta;ble
+two" ("co'l", d) SELECT E'line\nCOMMIT;\n\\.\t' || n, n FROM generate_series(1, 500) n;
+CREATE TABLE line (text text);
+INSERT INTO line VALUES ('BEGIN;'), ('COMMIT;'), (E'\\.'), ('SELECT pg_catalog.lo_open(''1'', 2);');
+CREATE TABLE part (k int, v bytea) PARTITION BY RANGE (k);
+CREATE TABLE part_low PARTITION OF part FOR VALUES FROM (0) TO (100);
+CREATE TABLE part_high PARTITION OF part FOR VALUES FROM (100) TO (1000);
+INSERT INTO part SELECT n, decode(md5(n::text), 'hex') FROM generate_series(0, 299) n;
+CREATE TABLE parent (a int PRIMARY KEY); CREATE TABLE heir (b int) INHERITS (parent);
+INSERT INTO parent VALUES (1), (2); INSERT INTO heir VALUES (3, 4);
+CREATE TABLE child (a int REFERENCES parent); INSERT INTO child VALUES (1), (NULL);
+CREATE VIEW seen AS SELECT count(*) FROM part;
+CREATE PROCEDURE transacts() LANGUAGE plpgsql AS $_$
+BEGIN
+BEGIN;
+COMMIT;
+END $_$;
+SELECT lo_from_bytea(0, '\xdeadbeef'), lo_from_bytea(0, decode(repeat('00ff', 40000), 'hex'));
+"#;
+
+/// A database with [`SOURCE`] in it. The body of the procedure is nonsense, and kept as it is.
+fn source(server: &std::sync::Arc<Server>) -> Database {
+    let source = server.database();
+    let _said = source.sql(&format!("SET check_function_bodies = off; {SOURCE}"));
+    source
+}
+
+fn backup(place: &Place, source: &Database) -> std::path::PathBuf {
+    let tables = [
+        rows("odd \"schema\"", "ta;ble\ntwo", 500),
+        rows("public", "line", 4),
+        rows("public", "part_low", 100),
+        rows("public", "part_high", 200),
+        rows("public", "parent", 2),
+        rows("public", "heir", 1),
+        rows("public", "child", 2),
+    ];
+    let folder = place.path("mirror/daily/2026-01-18");
+    std::fs::create_dir_all(&folder).unwrap();
+    put_backup(&folder, "2026-01-18_00-00-00", source.dump().as_bytes(), &tables)
+}
+
+/// `worm-extractor restore` with a log of its own.
+pub(crate) fn restore(place: &Place, backup: &Path, target: &Database) -> Command {
+    let mut command = program();
+    let _command = command.arg("restore").arg(backup).arg("--to").arg(target.url());
+    let _command = command.env("WORM_EXTRACTION_AUDIT", place.audit());
+    let _command = command.arg("--from").arg(place.path("mirror"));
+    command
+}
+
+/// A dump without the keys that differ from dump to dump.
+fn comparable(dump: &str) -> Vec<&str> {
+    dump.lines().filter(|line| !line.contains("restrict ")).collect()
+}
+
+#[test]
+fn a_restored_database_is_the_one_that_was_dumped() {
+    let server = Server::shared();
+    let place = Place::new();
+    let source = source(&server);
+    let dump = backup(&place, &source);
+    let target = server.database();
+    let (said, _) = expect(0, &mut restore(&place, &dump, &target));
+    assert!(said.contains("7 tables, 809 rows, all rows there"), "{said}");
+    assert_eq!(comparable(&target.dump()), comparable(&source.dump()));
+    let line = place.audit_lines().pop().unwrap();
+    assert_eq!((&line["event"], &line["exit"]), (&"restore".into(), &0.into()));
+    assert!(line["target"].as_str().unwrap().ends_with(&format!("/{}", target.name)));
+    // The planner knows it.
+    assert_eq!(target.sql("SELECT reltuples FROM pg_class WHERE relname = 'part_high'"), "200");
+}
+
+#[test]
+fn latest_and_a_manifest_and_a_preview_find_the_same_backup() {
+    let server = Server::shared();
+    let place = Place::new();
+    let dump = backup(&place, &source(&server));
+    let older = place.path("mirror/hourly/2026-01-17");
+    std::fs::create_dir_all(&older).unwrap();
+    let _older = put_backup(&older, "2026-01-17_23-00-00", b"SELECT 1;\n", &[]);
+    let target = server.database();
+    let latest = Path::new("latest");
+    let (said, _) = expect(0, restore(&place, latest, &target).arg("--preview"));
+    assert!(said.contains(&format!("would restore {}", dump.display())), "{said}");
+    target.assert_untouched();
+    let (said, _) = expect(0, restore(&place, latest, &target).args(["--class", "hourly"]));
+    assert!(said.contains("2026-01-17_23-00-00"), "{said}");
+    let manifest = format!("{}.manifest.json", dump.display());
+    let (said, _) = expect(0, &mut restore(&place, Path::new(&manifest), &target));
+    assert!(said.contains("809 rows"), "{said}");
+}
+
+#[test]
+fn force_adds_to_a_database_that_is_not_empty() {
+    let server = Server::shared();
+    let place = Place::new();
+    let dump = backup(&place, &source(&server));
+    let target = server.database();
+    let _said = target.sql("CREATE TABLE mine (a int)");
+    let (_, error) = expect(0, restore(&place, &dump, &target).arg("--force"));
+    assert!(error.contains("is not empty: it has table public.mine"), "{error}");
+    assert_eq!(target.sql("SELECT count(*) FROM mine, line"), "0");
+}
+
+#[test]
+fn a_server_that_is_gone_and_a_database_that_is_not_there_are_told_apart() {
+    let server = Server::shared();
+    let place = Place::new();
+    let dump = backup(&place, &source(&server));
+    let missing = Database { server, name: "missing".to_owned() };
+    let (_, error) = expect(6, &mut restore(&place, &dump, &missing));
+    assert!(error.contains("createdb -T template0 missing"), "{error}");
+    let mut command = program();
+    let _command = command.arg("restore").arg(&dump).args(["--to", "postgres:///x?host=/nowhere"]);
+    let (_, error) = expect(8, command.env("WORM_EXTRACTION_AUDIT", place.audit()));
+    assert!(error.contains("cannot connect to /nowhere:5432/x"), "{error}");
+}
