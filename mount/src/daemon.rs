@@ -81,7 +81,10 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
         store: plan.store.clone(),
         mounts: mounts.iter().map(|(path, _)| path.clone()).collect(),
     };
-    if let Err(failure) = note.write(&args.run_dir, &plan.id) {
+    // A copy that is only shown has the id of its original, whose daemon is the one to find.
+    if !args.read_only
+        && let Err(failure) = note.write(&args.run_dir, &plan.id)
+    {
         tracing::warn!(message = failure.message);
     }
     let (stop, stopped) = channel();
@@ -96,8 +99,8 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
     drop(housekeeper.join());
     unmount_all(mounts);
     fs.shut_down();
-    drop(std::fs::remove_file(run_file::path(&args.run_dir, &plan.id)));
     if !args.read_only {
+        drop(std::fs::remove_file(run_file::path(&args.run_dir, &plan.id)));
         // From here on nobody serves: nothing may be written into the bare directory.
         guard::place(&plan.mountpoint)?;
     }

@@ -14,6 +14,8 @@ pub(crate) struct Mount {
     pub(crate) kind: String,
     /// Source, whatever the file system calls so.
     pub(crate) source: String,
+    /// Its superblock takes no changes, wherever and however it is mounted.
+    pub(crate) read_only: bool,
 }
 
 /// The mounts at exactly this place, the topmost last.
@@ -27,7 +29,8 @@ fn parse(line: &str) -> Option<Mount> {
     let mut after = after.split(' ');
     let kind = after.next()?.to_owned();
     let source = unescape(after.next()?).to_string_lossy().into_owned();
-    Some(Mount { target: target.into(), kind, source })
+    let read_only = after.next()?.split(',').any(|option| option == "ro");
+    Some(Mount { target: target.into(), kind, source, read_only })
 }
 
 /// Space, tab, newline and backslash are written as `\` and three octal digits.
@@ -63,8 +66,9 @@ mod tests {
     #[test]
     fn the_topmost_mount_comes_last() {
         let found = at(SAMPLE, Path::new("/mnt/a b"));
-        let kinds: Vec<_> = found.iter().map(|m| (m.kind.as_str(), m.source.as_str())).collect();
-        assert_eq!(kinds, [("tmpfs", "worm-guard"), ("fuse.worm", "worm-ab12")]);
+        let kinds: Vec<_> =
+            found.iter().map(|m| (m.kind.as_str(), m.source.as_str(), m.read_only)).collect();
+        assert_eq!(kinds, [("tmpfs", "worm-guard", true), ("fuse.worm", "worm-ab12", false)]);
         assert!(at(SAMPLE, Path::new("/mnt")).is_empty());
     }
 }

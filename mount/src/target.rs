@@ -26,6 +26,8 @@ pub(crate) enum Standing {
         store: String,
         /// No daemon serves it any more.
         dead: bool,
+        /// It is a view.
+        read_only: bool,
     },
     /// Something else.
     Foreign(Mount),
@@ -60,7 +62,8 @@ pub(crate) fn standing(target: &Path) -> Outcome<Standing> {
         && let Some(store) = top.source.strip_prefix("worm-")
     {
         let dead = matches!(rustix::fs::statfs(target), Err(Errno::NOTCONN | Errno::CONNABORTED));
-        return Ok(Standing::Ours { store: store.to_owned(), dead });
+        let (store, read_only) = (store.to_owned(), top.read_only);
+        return Ok(Standing::Ours { store, dead, read_only });
     }
     Ok(Standing::Foreign(top))
 }
@@ -74,8 +77,8 @@ pub(crate) fn clear(target: &Path, store: &str) -> Outcome {
         match standing(target)? {
             Standing::Nothing => return Ok(()),
             Standing::Guard => detach(target)?,
-            Standing::Ours { store: other, dead: true } if other == store => detach(target)?,
-            Standing::Ours { store: other, dead: true } => {
+            Standing::Ours { store: other, dead: true, .. } if other == store => detach(target)?,
+            Standing::Ours { store: other, dead: true, .. } => {
                 return Err(busy(format!(
                     "the dead mount of another store ({other}) stands here: worm umount it first"
                 )));

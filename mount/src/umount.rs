@@ -24,7 +24,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub(crate) fn run(args: &UmountArgs) -> Outcome {
     let path = target::absolute(&args.mountpoint)?;
     match target::standing(&path)? {
-        Standing::Ours { dead: false, store } => end_daemon(&path, &store, &args.run_dir)?,
+        Standing::Ours { dead: false, read_only: true, .. } => unmount(&path)?,
+        Standing::Ours { dead: false, store, .. } => end_daemon(&path, &store, &args.run_dir)?,
+        Standing::Ours { dead: true, read_only: true, .. } => target::detach(&path)?,
         Standing::Ours { dead: true, .. } => {
             target::detach(&path)?;
             guard::place(&path)?;
@@ -46,22 +48,22 @@ pub(crate) fn run(args: &UmountArgs) -> Outcome {
     Ok(())
 }
 
-/// The daemon ends when its first mount is gone, and leaves a guard. A view goes on its own.
-fn end_daemon(path: &Path, store: &str, run_directory: &Path) -> Outcome {
-    let note = RunFile::read(run_directory, store).ok();
+/// Takes a live mount away, unless somebody uses it.
+fn unmount(path: &Path) -> Outcome {
     match rustix::mount::unmount(path, UnmountFlags::empty()) {
-        Ok(()) => {}
+        Ok(()) => Ok(()),
         Err(Errno::BUSY) => {
             let message = format!("{}: files are open there: end what uses them", path.display());
-            return Err(Failure::new(Exit::Busy, message));
+            Err(Failure::new(Exit::Busy, message))
         }
-        Err(errno) => {
-            return Err(Failure::doing(format_args!("unmount {}", path.display()))(errno));
-        }
+        Err(errno) => Err(Failure::doing(format_args!("unmount {}", path.display()))(errno)),
     }
-    if note.as_ref().is_some_and(|note| note.mounts.first().is_none_or(|first| first != path)) {
-        return Ok(());
-    }
+}
+
+/// The daemon ends when the mount that takes files is gone, and leaves a guard. A view has none.
+fn end_daemon(path: &Path, store: &str, run_directory: &Path) -> Outcome {
+    let note = RunFile::read(run_directory, store).ok();
+    unmount(path)?;
     let deadline = Instant::now() + LONGEST;
     while Instant::now() < deadline {
         let served = note.as_ref().is_none_or(|note| store::is_served(&note.store));
