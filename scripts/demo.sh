@@ -127,7 +127,7 @@ compare() {
     begin "Comparing"
     fingerprint "$(server_url restored)" restored
     if bounded compare compare-databases compare "$tmp/before.json" "$tmp/restored.json"; then
-        agreement='equal to the source'
+        agreement='the copy is equal to its source'
         end "source and restored database are equal: $(cat "$tmp/logs/compare.log")"
         return
     fi
@@ -136,7 +136,7 @@ compare() {
     if bounded changed compare-databases compare "$tmp/before.json" "$tmp/after.json"; then
         fail_with_log compare "the restored database differs from its source, which did not change"
     fi
-    agreement='with all rows of the dump'
+    agreement='the copy has every row of the dump'
     must counts compare-databases manifest "$manifest" "$tmp/restored.json"
     end "the source changed meanwhile; the copy has the rows that the dump had: $(cat "$tmp/logs/counts.log")"
 }
@@ -190,10 +190,12 @@ attack_view
 title "What the storage says"
 must ls worm ls "$tmp/active" --run-dir "$tmp/run"
 sed 's/^/  /' "$tmp/logs/ls.log"
+! compgen -G "$tmp/active/$CLASS/sed*" >/dev/null ||
+    say "  (sed's temporary file was sealed when sed closed it, like any new file. It will expire.)"
 title "Away, and back again"
 mirror
 restore
 compare
 verify
 summary
-success "Success: sealed, attacked $attacks times, mirrored, restored $agreement."
+success "Success: sealed, attacked $attacks times, mirrored, restored: $agreement."

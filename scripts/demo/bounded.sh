@@ -87,14 +87,18 @@ unmount_ours() {
     done 2>/dev/null
 }
 
-# A daemon whose mounts are gone ends by itself. One that is stuck is ended.
+# The daemon of our store, also one that was about to start: by its whole command line.
+our_daemon() {
+    pgrep -f "^[^ ]*worm mount $tmp/store "
+}
+
+# A daemon whose mounts are gone ends by itself, and leaves a guard. One that is stuck is ended.
 stop_daemon() {
     local pid
-    jq -r .pid "$tmp"/run/*.json 2>/dev/null | while read -r pid; do
+    for pid in $(our_daemon); do
         timeout 10 tail --pid="$pid" -f /dev/null
         # The number may belong to somebody else by now.
-        if tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | grep -qxF "$tmp/active"; then
-            kill -KILL "$pid"
-        fi
+        ! our_daemon | grep -qx "$pid" || kill -KILL "$pid"
     done
+    unmount_ours
 }
