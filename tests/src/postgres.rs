@@ -3,6 +3,7 @@
 //! It runs as an unprivileged user, listens on a unix socket in its own directory, and on the
 //! loopback interface with a password only when asked to. Nothing in it survives a power cut.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -24,29 +25,27 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Who may run the server, in this order: PostgreSQL refuses root.
 const UNPRIVILEGED: [&str; 2] = ["postgres", "nobody"];
 
-/// Stands between the test and the server. It ends the server and removes the directory when its
-/// standard input ends, which the kernel sees to however the test process ends.
+/// Stands between the test and the server: makes it, and when its standard input ends, which the
+/// kernel sees to however the test process ends, takes it away. The rest of the arguments is what
+/// makes a program unprivileged. Nothing is synced, nothing runs in the background.
 const SUPERVISOR: &str = r#"
-directory=$1; shift
-"$@" >"$directory/log" 2>&1 </dev/null & server=$!
+directory=$1 programs=$2 port=$3 listen=$4 server=; shift 4
+cd "$directory" && exec >log 2>&1
+if "$@" "$programs/initdb" -D data -U postgres --no-sync --no-instructions --pwfile=password \
+    --encoding=UTF8 --locale=C.UTF-8 --auth-local=trust --auth-host=scram-sha-256 </dev/null
+then
+    "$@" "$programs/postgres" -D data -k "$directory" -p "$port" -h "$listen" \
+        -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c wal_level=minimal \
+        -c max_wal_senders=0 -c shared_buffers=64MB -c max_connections=40 -c autovacuum=off \
+        -c jit=off </dev/null & server=$!
+fi
 cat >/dev/null
-kill -QUIT "$server" 2>/dev/null
-wait "$server"
+# A server that has just begun still ignores QUIT, as every child of a shell that runs in the
+# background does. TERM it hears; later QUIT overrules it, and ends the clients too.
+[ -z "$server" ] || { kill -TERM "$server"; kill -QUIT "$server"; }
+wait
 rm -rf "$directory"
 "#;
-
-/// What a server needs that keeps nothing: no syncing, little memory, no background work.
-const SETTINGS: [&str; 9] = [
-    "fsync=off",
-    "synchronous_commit=off",
-    "full_page_writes=off",
-    "wal_level=minimal",
-    "max_wal_senders=0",
-    "shared_buffers=64MB",
-    "max_connections=40",
-    "autovacuum=off",
-    "jit=off",
-];
 
 /// A running server. Dropped, it is gone.
 #[derive(Debug)]
@@ -83,20 +82,13 @@ impl Postgres {
 
     fn launch(tcp: bool) -> Self {
         let directory = server_directory();
-        let data = directory.path().join("data");
-        initdb(directory.path(), &data);
         let port = if tcp { free_port() } else { 5432 };
         let listen = if tcp { "127.0.0.1" } else { "" };
 
-        let mut server = as_unprivileged(&program("postgres"));
-        server.arg("-D").arg(&data).arg("-k").arg(directory.path());
-        server.arg("-p").arg(port.to_string()).arg("-h").arg(listen);
-        for setting in SETTINGS {
-            server.args(["-c", setting]);
-        }
         let mut supervisor = Command::new("sh");
         supervisor.args(["-c", SUPERVISOR, "postgres-supervisor"]).arg(directory.path());
-        supervisor.arg(server.get_program()).args(server.get_args());
+        supervisor.arg(programs()).arg(port.to_string()).arg(listen);
+        supervisor.args(unprivileged_prefix());
         // A group of its own, so that an interrupt from the terminal cannot end it half-way.
         supervisor.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let supervisor = supervisor.process_group(0).spawn().expect("start the server");
@@ -220,13 +212,17 @@ impl Drop for Postgres {
 /// When there is none.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
+    programs().join(name)
+}
+
+fn programs() -> PathBuf {
     let releases = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest = releases
         .filter(|release| release.path().join("bin/initdb").is_file())
         .filter_map(|release| release.file_name().to_str()?.parse::<u32>().ok())
         .max()
         .expect("no PostgreSQL server below /usr/lib/postgresql: run scripts/setup.sh");
-    PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin/{name}"))
+    PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
 }
 
 /// A new directory in which the server may make files, and everyone may reach its socket.
@@ -235,21 +231,15 @@ fn server_directory() -> TempDir {
         tempfile::Builder::new().prefix("worm-pg-").tempdir().expect("make a directory");
     let everyone = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(directory.path(), everyone).expect("open the directory");
+    let password = directory.path().join("password");
+    std::fs::File::create_new(&password)
+        .and_then(|mut file| file.write_all(Postgres::PASSWORD.as_bytes()))
+        .expect("note it");
     if let Some(user) = unprivileged() {
         let mut chown = Command::new("chown");
-        let _nothing = binary::run(chown.arg(user).arg(directory.path())).success();
+        let _nothing = binary::run(chown.arg(user).arg(directory.path()).arg(&password)).success();
     }
     directory
-}
-
-fn initdb(directory: &Path, data: &Path) {
-    let mut initdb = as_unprivileged(&program("initdb"));
-    initdb.arg("-D").arg(data).args(["-U", Postgres::USER, "--no-sync", "--no-instructions"]);
-    initdb.args(["--encoding=UTF8", "--locale=C.UTF-8"]);
-    initdb.args(["--auth-local=trust", "--auth-host=scram-sha-256", "--pwfile=/dev/stdin"]);
-    initdb.current_dir(directory);
-    let _noise =
-        binary::run_with_input(PATIENCE, &mut initdb, Postgres::PASSWORD.as_bytes()).success();
 }
 
 /// Who to become, when this is root.
@@ -263,12 +253,11 @@ fn unprivileged() -> Option<&'static str> {
     Some(user.expect("neither a user postgres nor a user nobody on this machine"))
 }
 
-fn as_unprivileged(program: &Path) -> Command {
-    let Some(user) = unprivileged() else { return Command::new(program) };
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", user, "--init-groups", "--regid"]).arg(group_of(user)).arg("--");
-    command.arg(program);
-    command
+/// The words in front of a command that make it unprivileged.
+fn unprivileged_prefix() -> Vec<String> {
+    let Some(user) = unprivileged() else { return Vec::new() };
+    let words = ["setpriv", "--reuid", user, "--init-groups", "--regid", &group_of(user), "--"];
+    words.map(str::to_owned).to_vec()
 }
 
 fn group_of(user: &str) -> String {
