@@ -424,7 +424,7 @@ impl fuser::Filesystem for Adapter {
     fn readdirplus(
         &self,
         _: &FuseRequest,
-        _: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
@@ -435,11 +435,12 @@ impl fuser::Filesystem for Adapter {
         };
         let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
         for (entry, next) in entries.iter().zip(1..).skip(skipped) {
-            // What has gone since the directory was opened is left out.
-            let Ok(found) = self.fs.attributes(self.place, entry.id) else { continue };
+            // What has gone since the directory was opened is left out. Asked for by name: the
+            // kernel remembers what the name means, and that may have changed.
+            let Ok(found) = self.fs.lookup(self.place, ino.0, &entry.name) else { continue };
             let name = OsStr::from_bytes(&entry.name);
             let (life, attr) = (entry_life(&found), file_attr(&found));
-            if reply.add(INodeNo(entry.id), next, name, &life, &attr, GENERATION) {
+            if reply.add(INodeNo(found.id), next, name, &life, &attr, GENERATION) {
                 break;
             }
         }

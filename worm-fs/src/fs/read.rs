@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Attributes;
 use super::HandleId;
 use super::Kind;
+use super::Life;
 use super::Place;
 use super::WormFs;
 use super::attributes::attributes;
@@ -59,7 +60,12 @@ impl WormFs {
         }
         let name = Name::new(name)?;
         let id = state.child(parent, &name).ok_or(Error::NotFound)?;
-        attributes(&state, place, id)
+        let mut found = attributes(&state, place, id)?;
+        // What was just given up is finished under another name: nobody may remember this one.
+        if state.directory(parent)?.children.get(&name) != Some(&id) {
+            found.life = Life::Changing;
+        }
+        Ok(found)
     }
 
     /// Opens a file for reading.
