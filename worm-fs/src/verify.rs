@@ -107,12 +107,12 @@ pub fn verify(path: &Path, threads: usize, progress: &Progress) -> Result<Report
     // While a daemon serves the store it goes on: what differs may be what happened since.
     if !found.is_empty() || !names.is_empty() {
         let now = store.load()?.catalog;
-        let known = |path: &StorePath| now.find(path).is_some() || was_removed(&now, path);
+        let leaving = |path: &StorePath| now.find(path).is_none() && was_removed(&now, path);
         let still = |path: &StorePath| now.find(path) == loaded.catalog.find(path);
-        let added = names.into_iter().filter(|(path, _)| !known(path));
+        let misnamed = names.into_iter().filter(|(path, _)| still(path) && !leaving(path));
         let changed = found.into_iter().filter(|(path, _)| still(path));
         report.problems.extend(
-            added.chain(changed).map(|(path, what)| Problem { path: path.to_string(), what }),
+            misnamed.chain(changed).map(|(path, what)| Problem { path: path.to_string(), what }),
         );
     }
     report.problems.sort();
@@ -128,7 +128,8 @@ fn problem_of_open(name: &[u8]) -> Problem {
     Problem { path, what: "it is nothing that this file system would make".to_owned() }
 }
 
-/// What stands in `data/` without a record, and directories that are missing.
+/// What stands in `data/` without a record, or as something else than was recorded. A directory
+/// that is missing is none of this: a crash may leave that, and the next start makes it.
 fn names(catalog: &Catalog, data: &BTreeMap<StorePath, Found>) -> Vec<(StorePath, String)> {
     let mut problems = Vec::new();
     for (path, found) in data {
