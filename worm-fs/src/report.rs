@@ -86,7 +86,7 @@ pub fn files(catalog: &Catalog, reading: &Reading) -> Vec<FileRow> {
                 sha256: file.sha256.map(|sha256| sha256.to_string()),
                 state: match file.sha256 {
                     None => "incomplete",
-                    Some(_) if end <= now_ms => "expired",
+                    Some(_) if end <= now_ms && !catalog.is_protected(id) => "expired",
                     Some(_) => "sealed",
                 },
                 sealed_at: rfc3339(file.sealed_system_ms),
