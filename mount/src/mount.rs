@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use worm_fs::clock::MachineClock;
 use worm_fs::config::Config;
 use worm_fs::fuse::Settings;
@@ -20,6 +21,7 @@ use crate::outcome::Failure;
 use crate::outcome::Outcome;
 use crate::outcome::say;
 use crate::target;
+use crate::target::Standing;
 
 /// Where classes are configured, unless told otherwise.
 const CONFIG: &str = "/etc/worm/worm.toml";
@@ -86,15 +88,20 @@ fn plan(args: &MountArgs) -> Outcome<Plan> {
     let config = config(args.config.as_deref())?;
     let view_group = group(&args.view_group)?;
     device()?;
-    let mountpoint = make_mountpoint(&args.mountpoint)?;
-    let view = args.view.as_deref().map(make_mountpoint).transpose()?;
+    let (store, mountpoint) = (resolve(&args.store)?, resolve(&args.mountpoint)?);
+    let view = args.view.as_deref().map(resolve).transpose()?;
     if view.as_ref() == Some(&mountpoint) {
         return Err(Failure::new(Exit::Usage, "the view needs a place of its own"));
     }
-    let store = apart(&args.store, view.iter().chain([&mountpoint]))?;
+    for place in view.iter().chain([&mountpoint]) {
+        check_apart(&store, place)?;
+    }
     let clock = Arc::new(MachineClock::new().map_err(Failure::doing("read the clocks"))?);
     if !args.read_only {
         make_store(args, &clock)?;
+    }
+    for place in view.iter().chain([&mountpoint]) {
+        make_mountpoint(place)?;
     }
     let (opened, _) = Store::open(&store, worm_fs::store::Access::Look)?;
     let key = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(&opened.id));
@@ -115,28 +122,38 @@ fn plan(args: &MountArgs) -> Outcome<Plan> {
     })
 }
 
-/// The absolute path of the store, which must lie apart from every place where it is mounted.
-fn apart<'a>(store: &Path, places: impl Iterator<Item = &'a PathBuf>) -> Outcome<PathBuf> {
-    let mut whole = std::path::absolute(store)
-        .map_err(Failure::doing(format_args!("find {}", store.display())))?;
-    // What is not there yet cannot be a link.
+/// The absolute path of something that need not be there. A dead mount cannot be looked at, so
+/// what stands above it is resolved.
+fn resolve(path: &Path) -> Outcome<PathBuf> {
+    let whole = std::path::absolute(path)
+        .map_err(Failure::doing(format_args!("find {}", path.display())))?;
     let there = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));
-    if let Some((above, real)) = there
-        && let Ok(rest) = whole.strip_prefix(above)
-    {
-        whole = if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+    let Some((above, real)) = there else { return Ok(whole) };
+    match whole.strip_prefix(above) {
+        Ok(rest) if !rest.as_os_str().is_empty() => Ok(real.join(rest)),
+        Ok(_) | Err(_) => Ok(real),
     }
-    for place in places {
-        if whole.starts_with(place) || place.starts_with(&whole) {
-            let message = format!(
-                "the store {} and the mount point {} lie within each other: choose places apart",
-                whole.display(),
-                place.display()
-            );
-            return Err(Failure::new(Exit::Usage, message));
-        }
+}
+
+/// A store must not lie in a mount of a store, its own or another's.
+fn check_apart(store: &Path, place: &Path) -> Outcome {
+    let usage = |message: String| Err(Failure::new(Exit::Usage, message));
+    if store.starts_with(place) || place.starts_with(store) {
+        return usage(format!(
+            "the store {} and the mount point {} lie within each other: choose places apart",
+            store.display(),
+            place.display()
+        ));
     }
-    Ok(whole)
+    let above = store.ancestors().find(|above| above.exists());
+    let mut id = [0; 64];
+    if above.is_some_and(|above| rustix::fs::getxattr(above, "user.worm.store", &mut id).is_ok()) {
+        return usage(format!(
+            "{} lies in a mounted store: choose a place on a disk",
+            store.display()
+        ));
+    }
+    Ok(())
 }
 
 fn config(path: Option<&Path>) -> Outcome<Config> {
@@ -183,18 +200,14 @@ fn device() -> Outcome {
     Err(Failure::new(Exit::Preflight, format_args!("/dev/fuse: {error}: {hint}")))
 }
 
-/// The absolute path of a mount point, which is made if it is not there.
-fn make_mountpoint(path: &Path) -> Outcome<PathBuf> {
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        std::fs::create_dir_all(parent)
-            .map_err(Failure::doing(format_args!("make {}", parent.display())))?;
-    }
-    let whole = target::absolute(path)?;
-    match std::fs::create_dir(&whole) {
-        Ok(()) => Ok(whole),
-        // A dead mount answers the same; it is cleared when its turn comes.
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(whole),
-        Err(error) => Err(Failure::doing(format_args!("make {}", whole.display()))(error)),
+/// Makes a mount point that is not there. A dead mount counts as there; it is cleared when its
+/// turn comes.
+fn make_mountpoint(path: &Path) -> Outcome {
+    match std::fs::create_dir_all(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => Ok(()),
+        Err(_) if target::standing(path)? != Standing::Nothing => Ok(()),
+        Err(error) => Err(Failure::doing(format_args!("make {}", path.display()))(error)),
     }
 }
 

@@ -26,7 +26,10 @@ use serde::Serialize;
 
 use crate::catalog::Catalog;
 use crate::catalog::Inconsistent;
+use crate::clock::Anchor;
 use crate::clock::Clock;
+use crate::clock::HOUR_MS;
+use crate::clock::Reading;
 use crate::clock::rfc3339;
 use crate::record::Digest;
 use crate::record::Event;
@@ -136,6 +139,40 @@ pub struct Loaded {
     pub end: ledger::End,
     /// How far the signed head reaches.
     pub signed: u64,
+    /// The newest clock that the signed part of the ledger knows.
+    pub signed_anchor: Anchor,
+    /// The latest moment that a line beyond the signed head claims, on the retention clock.
+    pub unsigned_ms: Option<i64>,
+}
+
+/// How far the unsigned end of a ledger may be ahead of the last signed note of the clocks when
+/// the machine was started anew since: the clocks are noted every hour.
+const UNSIGNED_MS_MAX: i64 = 2 * HOUR_MS;
+
+impl Loaded {
+    /// Whether the lines beyond the signed head can be what a crash left behind. Nobody signed
+    /// them, so they are not to be believed about the time: else whoever can write the file
+    /// could make everything expire.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong.
+    pub fn check_unsigned(&self, reading: &Reading) -> Result<(), String> {
+        let Some(claimed_ms) = self.unsigned_ms else { return Ok(()) };
+        let anchor = &self.signed_anchor;
+        let latest_ms = if reading.boot == anchor.reading.boot {
+            anchor.now(reading)
+        } else {
+            anchor.clock_ms.saturating_add(UNSIGNED_MS_MAX)
+        };
+        if claimed_ms <= latest_ms {
+            return Ok(());
+        }
+        Err(format!(
+            "the lines after {} are not signed and claim a time that has not come ({})",
+            self.signed,
+            rfc3339(claimed_ms)
+        ))
+    }
 }
 
 /// Whether a store is opened to be served or only looked at.
@@ -260,12 +297,18 @@ impl Store {
             Err(error) => return Err(damaged(format!("head: {error}"))),
         };
         let mut catalog: Option<Catalog> = None;
+        let (mut signed_anchor, mut unsigned_ms) = (None, None);
         let end = ledger::read(&self.ledger, |line, digest| -> Result<(), Stop> {
             let state = match &mut catalog {
                 Some(state) => state,
                 None => catalog.insert(Catalog::new(&line)?),
             };
             state.apply(&line, digest)?;
+            if line.seq == head.seq {
+                signed_anchor = Some(state.anchor.clone());
+            } else if line.seq > head.seq {
+                unsigned_ms = unsigned_ms.max(Some(line.clock_ms));
+            }
             if line.seq == head.seq && digest != head.digest {
                 return Err(Stop::Head(line.seq));
             }
@@ -284,13 +327,13 @@ impl Store {
         if catalog.store != self.id || catalog.key != self.public {
             return Err(damaged("store.json and the ledger are not of the same store".to_owned()));
         }
-        if catalog.seq < head.seq {
+        let Some(signed_anchor) = signed_anchor else {
             return Err(damaged(format!(
                 "the ledger ends at line {}, but line {} was signed",
                 catalog.seq, head.seq
             )));
-        }
-        Ok(Loaded { catalog, end, signed: head.seq })
+        };
+        Ok(Loaded { catalog, end, signed: head.seq, signed_anchor, unsigned_ms })
     }
 
     /// The newest signed head, checked with the store's own public key.

@@ -11,15 +11,21 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use crate::catalog::Catalog;
-use crate::catalog::DirectoryKind;
 use crate::digest;
 use crate::policy::name::StorePath;
 use crate::record::Digest;
 use crate::store::Access;
+use crate::store::Loaded;
 use crate::store::OpenError;
 use crate::store::Store;
 use crate::store::files::Found;
+use crate::store::is_served;
 use crate::store::layout::OpenName;
+
+/// How often, and with what pause, a daemon at work is given time to sign.
+const SIGNING_TRIES: u32 = 100;
+/// See [`SIGNING_TRIES`].
+const SIGNING_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Something that is not as it should be.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Serialize)]
@@ -115,8 +121,30 @@ pub fn verify(path: &Path, threads: usize, progress: &Progress) -> Result<Report
             misnamed.chain(changed).map(|(path, what)| Problem { path: path.to_string(), what }),
         );
     }
+    report.problems.extend(unsigned(&store, &loaded));
     report.problems.sort();
     Ok(report)
+}
+
+/// Lines that the signed head does not reach. A daemon at work signs them in a moment; without
+/// one, a crash may have left them, or somebody who has no key may have written them.
+fn unsigned(store: &Store, loaded: &Loaded) -> Option<Problem> {
+    let lines = loaded.catalog.seq;
+    for _ in 0..SIGNING_TRIES {
+        if store.head().is_ok_and(|head| head.seq >= lines) {
+            return None;
+        }
+        if !is_served(&store.path) {
+            break;
+        }
+        std::thread::sleep(SIGNING_PAUSE);
+    }
+    let what = format!(
+        "lines {} to {lines} are not signed: a crash can leave a few, which the next daemon \
+         signs; look at them before you mount",
+        loaded.signed + 1
+    );
+    Some(Problem { path: "ledger".to_owned(), what })
 }
 
 fn was_removed(catalog: &Catalog, path: &StorePath) -> bool {
@@ -160,8 +188,6 @@ fn tasks(catalog: &Catalog, report: &mut Report) -> Vec<Task> {
         }
     }
     report.files = tasks.len() as u64;
-    let missing = catalog.directories().filter(|(_, d)| d.kind == DirectoryKind::Incomplete);
-    tracing::debug!(classes = missing.count(), files = report.files, "verify");
     tasks.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
     tasks
 }

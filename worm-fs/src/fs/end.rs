@@ -93,6 +93,8 @@ impl WormFs {
             }
         };
         open.file.sync_all().map_err(Error::store("sync the file"))?;
+        // Its name too: until it has its place this is how a start after a crash finds it.
+        self.store.sync_open().map_err(Error::store("sync the directory of open files"))?;
         Ok(digest)
     }
 

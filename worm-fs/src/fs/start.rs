@@ -63,7 +63,11 @@ impl WormFs {
             move |source| OpenError::Disk { doing, source }
         };
         let signer = store.signer(&key)?;
-        let Loaded { catalog, end, signed } = loaded;
+        let reading = clock.read();
+        loaded
+            .check_unsigned(&reading)
+            .map_err(|what| OpenError::Damaged { path: path.clone(), what })?;
+        let Loaded { catalog, end, signed, .. } = loaded;
         let mut ledger = Appender::open(&store.ledger, &end).map_err(disk("open the ledger"))?;
         if let Err(error) = ledger.reserve() {
             tracing::warn!(%error, "no room to reserve for the ledger");
@@ -72,7 +76,6 @@ impl WormFs {
         let data = store.scan_data().map_err(disk("list the data"))?;
         let repairs = recover::plan(&catalog, &open, &data);
 
-        let reading = clock.read();
         let (_, credit_ms) = catalog.anchor.restart(reading.clone(), &catalog.credits);
         let unsigned = catalog.seq - signed;
         let mut state = State::new(catalog);
@@ -152,6 +155,7 @@ impl WormFs {
                     continue;
                 }
                 Repair::GiveUp { .. } => continue,
+                Repair::Forget { from, path } => (path, self.store.forget_open(from, path)),
                 Repair::Stray(_)
                 | Repair::Missing(_)
                 | Repair::WrongSize { .. }
@@ -188,6 +192,7 @@ impl WormFs {
             | Repair::RemoveDirectory(_)
             | Repair::FinishRemoval(_)
             | Repair::Publish { .. }
+            | Repair::Forget { .. }
             | Repair::GiveUp { .. } => return,
         };
         state.alarm(what);

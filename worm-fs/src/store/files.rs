@@ -32,6 +32,22 @@ impl Store {
         durable::create_new(&self.open, &name.encode())
     }
 
+    /// Makes the names in `open/` last.
+    pub(crate) fn sync_open(&self) -> io::Result<()> {
+        durable::sync_directory(&self.open)
+    }
+
+    /// Takes the old name of a file away that has its place already: a power cut can leave both.
+    /// When they are not the same file, neither is touched.
+    pub(crate) fn forget_open(&self, name: &[u8], path: &StorePath) -> io::Result<()> {
+        let old = rustix::fs::fstat(durable::open_file(&self.open, name)?)?;
+        let new = rustix::fs::fstat(self.open_data(path)?)?;
+        if (old.st_dev, old.st_ino) != (new.st_dev, new.st_ino) {
+            return Err(io::Error::other("two different files have its name"));
+        }
+        self.remove_unplaced(name)
+    }
+
     /// Gives a finished file its place in `data/`. What is in the way is not replaced.
     pub(crate) fn publish(&self, name: &[u8], path: &StorePath) -> io::Result<()> {
         let (parent, last) = path.split();

@@ -24,6 +24,13 @@ pub(crate) enum Repair {
         /// Its name in `open/`.
         from: Vec<u8>,
     },
+    /// A file has its place and its name in `open/`, too.
+    Forget {
+        /// Its name in `open/`.
+        from: Vec<u8>,
+        /// Its place.
+        path: StorePath,
+    },
     /// A file was never finished.
     GiveUp {
         /// Its name in `open/`.
@@ -75,7 +82,12 @@ pub(crate) fn plan(
         match OpenName::decode(name) {
             Some(open) if catalog.get_file(open.id).is_some() => {
                 in_open.insert(open.id);
-                repairs.push(Repair::Publish { id: open.id, from: name.clone() });
+                let (id, from, path) = (open.id, name.clone(), catalog.path(open.id));
+                repairs.push(if data.contains_key(&path) {
+                    Repair::Forget { from, path }
+                } else {
+                    Repair::Publish { id, from }
+                });
             }
             Some(from) => repairs.push(Repair::GiveUp { from, bytes: *bytes }),
             None => repairs.push(Repair::StrayOpen(name.clone())),
@@ -192,6 +204,16 @@ mod tests {
                 Repair::GiveUp { from, bytes: 1 },
                 Repair::StrayOpen(b"x".to_vec()),
             ],
+        );
+    }
+
+    #[test]
+    fn a_file_with_two_names_loses_the_old_one() {
+        check(
+            vec![sealed(4, "hourly/a", 3)],
+            &[("4.2.a", 3)],
+            &[("hourly/a", Found::File(3))],
+            &[Repair::Forget { from: b"4.2.a".to_vec(), path: path("hourly/a") }],
         );
     }
 
