@@ -2,6 +2,7 @@
 //!
 //! It obeys and does not judge: whether something may be done was decided before.
 
+pub(crate) mod create;
 pub(crate) mod durable;
 pub(crate) mod files;
 pub mod layout;
@@ -12,7 +13,6 @@ pub mod recover;
 use std::fs::File;
 use std::io;
 use std::io::Read as _;
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
@@ -27,14 +27,10 @@ use serde::Serialize;
 use crate::catalog::Catalog;
 use crate::catalog::Inconsistent;
 use crate::clock::Anchor;
-use crate::clock::Clock;
 use crate::clock::HOUR_MS;
 use crate::clock::Reading;
 use crate::clock::rfc3339;
-use crate::record::Digest;
-use crate::record::Event;
 use crate::record::FORMAT;
-use crate::record::Line;
 use ledger::LedgerError;
 use note::Head;
 use note::NoteError;
@@ -185,62 +181,6 @@ pub enum Access {
 }
 
 impl Store {
-    /// Makes a new store in `path`, which must be absent or empty. `key` is where its signing
-    /// key goes, given the store's id.
-    ///
-    /// # Errors
-    /// [`OpenError`]
-    pub fn create(
-        path: &Path,
-        key: impl FnOnce(&str) -> PathBuf,
-        clock: &dyn Clock,
-    ) -> Result<(), OpenError> {
-        refuse_foreign(path)?;
-        let mut random = [0; 40];
-        getrandom::fill(&mut random)
-            .map_err(|error| disk("get random numbers")(io::Error::other(error.to_string())))?;
-        let (id, secret) = random.split_at(8);
-        let id = hex::encode(id);
-        let signer = StoreSigner::new(&id, secret.try_into().unwrap_or([0; 32]));
-        write_key(&key(&id), &signer)?;
-
-        let doing = || format!("make the store {}", path.display());
-        make_private(path).map_err(disk(doing()))?;
-        let root: OwnedFd = File::open(path).map_err(disk(doing()))?.into();
-        for directory in [layout::OPEN, layout::DATA, layout::LEDGER] {
-            durable::make_directory(&root, directory.as_bytes()).map_err(disk(doing()))?;
-        }
-        let reading = clock.read();
-        let key = signer.public();
-        let line = Line {
-            seq: 1,
-            prev: Digest::ZERO,
-            clock_ms: reading.system_ms,
-            time: rfc3339(reading.system_ms),
-            event: Event::Created { format: FORMAT, store: id.clone(), key: key.clone(), reading },
-        };
-        let bytes = line.encode().map_err(io::Error::other).map_err(disk(doing()))?;
-        let head = Head { store: id.clone(), seq: 1, digest: Digest::of(&bytes) };
-        let write = || -> io::Result<()> {
-            let dir = durable::open_directory(&root, layout::LEDGER.as_bytes())?;
-            let mut segment = durable::create_new(&dir, layout::segment(1).as_bytes())?;
-            segment.write_all(&bytes)?;
-            segment.sync_all()?;
-            durable::sync_directory(&dir)?;
-            durable::replace(
-                &root,
-                layout::HEAD,
-                layout::HEAD_SPARE,
-                signer.sign(&head).as_bytes(),
-            )?;
-            // Last, because from here on it is a store.
-            let json = serde_json::to_vec(&StoreJson { format: FORMAT, store: id.clone(), key })?;
-            let spare = format!("{}.new", layout::STORE_JSON);
-            durable::replace(&root, layout::STORE_JSON, &spare, &json)
-        };
-        write().map_err(disk(doing()))
-    }
-
     /// Opens a store and reads what is alive in it.
     ///
     /// # Errors
@@ -440,77 +380,4 @@ pub fn is_served(path: &Path) -> bool {
     let Ok(lock) = File::open(path.join(layout::LOCK)) else { return false };
     let asked = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared);
     matches!(asked, Err(Errno::WOULDBLOCK))
-}
-
-/// A directory that holds anything but the beginnings of a store is not ours to fill. What an
-/// earlier attempt left behind before it was a store holds nothing, and is cleared.
-fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
-    let doing = || format!("look into {}", path.display());
-    let entries = match std::fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(disk(doing())(error)),
-    };
-    let mut ours = Vec::new();
-    for entry in entries {
-        let name = entry.map_err(disk(doing()))?.file_name();
-        let name = name.to_string_lossy().into_owned();
-        let beginning = layout::ENTRIES.contains(&name.as_str()) || name == "store.json.new";
-        if !beginning || name == layout::STORE_JSON {
-            // `lost+found` is what a file system of its own begins with.
-            if name != "lost+found" {
-                return Err(OpenError::NotEmpty { path: path.to_owned(), found: name });
-            }
-            continue;
-        }
-        ours.push(name);
-    }
-    let segment = path.join(layout::LEDGER).join(layout::segment(1));
-    match std::fs::metadata(&segment) {
-        Ok(_) => std::fs::remove_file(&segment).map_err(disk(doing()))?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(disk(doing())(error)),
-    }
-    for name in [layout::OPEN, layout::DATA, layout::LEDGER] {
-        if ours.iter().any(|found| found == name) {
-            std::fs::remove_dir(path.join(name)).map_err(|_error| OpenError::NotEmpty {
-                path: path.to_owned(),
-                found: name.to_owned(),
-            })?;
-        }
-    }
-    Ok(())
-}
-
-fn make_private(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.and_then(|()| match path.canonicalize()?.parent() {
-        Some(parent) => durable::sync_directory(File::open(parent)?),
-        None => Ok(()),
-    })
-}
-
-fn write_key(path: &Path, signer: &StoreSigner) -> Result<(), OpenError> {
-    let fail = |error: io::Error| {
-        let what = if error.kind() == io::ErrorKind::AlreadyExists {
-            "it exists already: give another place with --key".to_owned()
-        } else {
-            format!("cannot be written: {error}")
-        };
-        OpenError::Key { path: path.to_owned(), what }
-    };
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(fail(io::ErrorKind::InvalidInput.into()));
-    };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let write = || -> io::Result<()> {
-        make_private(parent)?;
-        let dir: OwnedFd = File::open(parent)?.into();
-        let mut file = durable::create_new(&dir, std::os::unix::ffi::OsStrExt::as_bytes(name))?;
-        file.write_all(signer.encode().as_bytes())?;
-        file.sync_all()?;
-        durable::sync_directory(&dir)
-    };
-    write().map_err(fail)
 }
