@@ -6,4 +6,5 @@
 pub mod binary;
 pub mod compare;
 pub mod postgres;
+pub mod session;
 pub mod watchdog;

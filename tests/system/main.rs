@@ -1,1 +1,2 @@
-fn main(){}
+//! The system tests: one program, a module for each theme.
+

@@ -1,0 +1,109 @@
+//! What lies under a session: a new store in a temporary directory, with a clock set by hand.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use worm_fs::clock::ManualClock;
+use worm_fs::config::Config;
+use worm_fs::fs::Options;
+use worm_fs::fs::Place;
+use worm_fs::store::Store;
+
+/// When the clock of each test starts: 2026-01-18T00:00:00Z.
+pub const START_MS: i64 = 1_768_694_400_000;
+
+/// The user whose class is `guest`: nobody.
+pub const GUEST: u32 = 65_534;
+
+/// The classes of the tests: `hourly` as most people have it, `daily` with room to lengthen,
+/// `guest` for somebody who is not root, without a newest backup that is kept.
+const CONFIG: &str = r#"
+[class.hourly]
+retention = "48h"
+
+[class.daily]
+retention = "7d"
+max_retention = "14d"
+
+[class.guest]
+retention = "48h"
+keep_last = 0
+owner = 65534
+group = 65534
+"#;
+
+/// A store in a temporary directory, and what is needed to serve it.
+#[derive(Debug)]
+pub struct Ground {
+    directory: TempDir,
+    /// What everything goes by.
+    pub clock: Arc<ManualClock>,
+}
+
+impl Default for Ground {
+    fn default() -> Self {
+        let directory = tempfile::tempdir().expect("make a temporary directory");
+        let clock = Arc::new(ManualClock::new(START_MS));
+        let ground = Self { directory, clock };
+        for place in [ground.active(), ground.view()] {
+            std::fs::create_dir(place).expect("make a mount point");
+        }
+        // Another user must be able to walk to the mounts; the store itself stays closed.
+        let mode = rustix::fs::Mode::from_raw_mode(0o755);
+        rustix::fs::chmod(ground.directory.path(), mode).expect("open the directory");
+        Store::create(&ground.store(), |_| ground.key(), ground.clock.as_ref())
+            .expect("make a store");
+        ground
+    }
+}
+
+impl Ground {
+    /// Where the store is.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    /// Where a sealed file's data is.
+    #[must_use]
+    pub fn data(&self, path: &[u8]) -> PathBuf {
+        let path: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(path);
+        self.store().join("data").join(path)
+    }
+
+    /// Where its signing key is.
+    #[must_use]
+    pub fn key(&self) -> PathBuf {
+        self.directory.path().join("key")
+    }
+
+    /// Where it is mounted, when it is.
+    #[must_use]
+    pub fn active(&self) -> PathBuf {
+        self.directory.path().join("active")
+    }
+
+    /// Where its view is mounted, when it is.
+    #[must_use]
+    pub fn view(&self) -> PathBuf {
+        self.directory.path().join("view")
+    }
+
+    /// What a daemon needs.
+    ///
+    /// # Panics
+    /// When the configuration of the tests is wrong.
+    #[must_use]
+    pub fn options(&self) -> Options {
+        Options {
+            store: self.store(),
+            key: self.key(),
+            config: Config::parse(CONFIG).expect("the configuration of the tests"),
+            clock: Arc::clone(&self.clock) as _,
+        }
+    }
+}
+
+/// The view of the tests: its files belong to root and to the group of [`GUEST`].
+pub(super) const VIEW: Place = Place::View { group: GUEST };
