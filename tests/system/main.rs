@@ -1,2 +1,3 @@
 //! The system tests: one program, a module for each theme.
 
+mod promise;
