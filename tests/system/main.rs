@@ -1,3 +1,4 @@
 //! The system tests: one program, a module for each theme.
 
 mod promise;
+mod shell;
