@@ -1,4 +1,5 @@
 //! The system tests: one program, a module for each theme.
 
 mod promise;
+mod reference;
 mod shell;
