@@ -3,3 +3,4 @@
 mod promise;
 mod reference;
 mod shell;
+mod verify;
