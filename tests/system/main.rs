@@ -3,4 +3,5 @@
 mod promise;
 mod reference;
 mod shell;
+mod tidy;
 mod verify;
