@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod compare;
+pub mod daemon;
 pub mod postgres;
 pub mod session;
 pub mod watchdog;

@@ -1,5 +1,8 @@
 //! The system tests: one program, a module for each theme.
 
+mod chain;
+mod containers;
+mod daemon;
 mod promise;
 mod reference;
 mod shell;
