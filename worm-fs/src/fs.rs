@@ -17,7 +17,9 @@ pub(crate) mod write;
 pub(crate) mod xattr;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::Sender;
 use std::sync::mpsc::channel;
@@ -94,7 +96,14 @@ pub struct WormFs {
     committer: Option<Committer>,
     notices: Mutex<Vec<Sender<Notice>>>,
     refusals: AtomicU64,
+    logging_window: AtomicI64,
+    logged: AtomicU64,
 }
+
+/// How many refusals are logged within [`LOGGED_WINDOW_MS`].
+const LOGGED_MAX: u64 = 20;
+/// See [`LOGGED_MAX`].
+const LOGGED_WINDOW_MS: i64 = 10_000;
 
 impl std::fmt::Debug for WormFs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -123,7 +132,7 @@ impl WormFs {
     /// How many requests were refused since the start.
     #[must_use]
     pub fn refusals(&self) -> u64 {
-        self.refusals.load(std::sync::atomic::Ordering::Relaxed)
+        self.refusals.load(Ordering::Relaxed)
     }
 
     /// Tells from now on what the kernel should forget.
@@ -181,6 +190,16 @@ impl WormFs {
         }
     }
 
+    /// Whether one more refusal may be logged now: whoever tries all day must not fill
+    /// the disk with it. The count in the next line tells how many there were.
+    fn may_log(&self) -> bool {
+        let window = self.clock.read().raw_ms / LOGGED_WINDOW_MS;
+        if self.logging_window.swap(window, Ordering::Relaxed) != window {
+            self.logged.store(0, Ordering::Relaxed);
+        }
+        self.logged.fetch_add(1, Ordering::Relaxed) < LOGGED_MAX
+    }
+
     /// Counts and logs a failed request, once. The only way out of a request with a failure.
     pub fn failed(&self, request: &'static str, error: &Error) {
         match error {
@@ -189,8 +208,10 @@ impl WormFs {
                 tracing::debug!(request, %error, "not supported");
             }
             Error::Refused(refusal) => {
-                self.refusals.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                tracing::info!(request, %refusal, "refused");
+                let count = self.refusals.fetch_add(1, Ordering::Relaxed) + 1;
+                if self.may_log() {
+                    tracing::info!(request, %refusal, count, "refused");
+                }
             }
             Error::Store { .. } | Error::Corrupt(_) | Error::Stopped(_) => {
                 tracing::error!(request, %error, "failed");

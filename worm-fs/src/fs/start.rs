@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
@@ -139,6 +140,8 @@ impl WormFs {
             committer,
             notices: Mutex::new(Vec::new()),
             refusals: AtomicU64::new(0),
+            logging_window: AtomicI64::new(0),
+            logged: AtomicU64::new(0),
         }
     }
 
