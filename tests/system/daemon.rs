@@ -249,7 +249,7 @@ fn p18_a_copy_of_a_store_can_be_shown_and_changes_nothing() {
         File::options().write(true).open(&shown).map(drop),
         File::create(daemon.view().join("hourly/new")).map(drop),
         std::fs::remove_file(&shown),
-        std::fs::rename(&shown, daemon.view().join("hourly/x")),
+        rustix::fs::rename(&shown, daemon.view().join("hourly/x")).map_err(Into::into),
     ] {
         assert_eq!(outcome.unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
     }
