@@ -310,13 +310,16 @@ fn a_head_with_a_wrong_signature_is_found() {
     let path = worm.ground().store().join("head");
     let head = std::fs::read_to_string(&path).unwrap();
     let (text, signature) = head.split_at(head.find('\u{2014}').unwrap());
+    // A character of the signature itself, not of the key's name before it.
+    let (mut forged, at) = (signature.to_owned(), signature.trim_end().len() - 10);
+    forged.replace_range(at..=at, if forged[at..].starts_with('A') { "B" } else { "A" });
     let other = {
         let session = store();
         std::fs::read_to_string(session.ground().store().join("head")).unwrap()
     };
     for wrong in [
         [&text.replacen("\n", "\n ", 1), signature].concat(),
-        [text, &signature.replacen("A", "B", 1)].concat(),
+        [text, &forged].concat(),
         text.to_owned(),
         other,
         String::new(),
