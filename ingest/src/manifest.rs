@@ -84,6 +84,10 @@ pub struct TableRows {
     pub table: String,
     /// Rows in the dump.
     pub rows: u64,
+    /// A configuration table of an extension. The dump holds only the rows that its users made, and
+    /// `CREATE EXTENSION` makes others, so that a restored table may have more than `rows`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub extension: bool,
 }
 
 /// An extension of the database.
@@ -131,5 +135,23 @@ impl Manifest {
             return Err(ManifestError::Newer(format));
         }
         Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tables_of_extensions_say_so() {
+        let mut table =
+            TableRows { schema: "s".to_owned(), table: "t".to_owned(), rows: 1, extension: false };
+        let plain = r#"{"schema":"s","table":"t","rows":1}"#;
+        assert_eq!(serde_json::to_string(&table).unwrap(), plain);
+        assert_eq!(serde_json::from_str::<TableRows>(plain).unwrap(), table);
+        table.extension = true;
+        let marked = r#"{"schema":"s","table":"t","rows":1,"extension":true}"#;
+        assert_eq!(serde_json::to_string(&table).unwrap(), marked);
+        assert_eq!(serde_json::from_str::<TableRows>(marked).unwrap(), table);
     }
 }

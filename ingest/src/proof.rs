@@ -114,6 +114,7 @@ fn match_tables(report: &Report, expected: &[Expected]) -> Result<Proven, Flaw> 
                 schema: wanted.table.schema.clone(),
                 table: wanted.table.table.clone(),
                 rows,
+                extension: wanted.extension,
             }),
             (Some(_), _) => return Err(Flaw::Twice(wanted.table.name.to_string())),
             (None, Some(root)) => through_root.entry(&root.name).or_default().push(wanted),
@@ -128,6 +129,7 @@ fn match_tables(report: &Report, expected: &[Expected]) -> Result<Proven, Flaw> 
                 schema: named.schema.clone(),
                 table: named.table.clone(),
                 rows,
+                extension: partitions.iter().any(|partition| partition.extension),
             }),
             _ if blocks > partitions.len() => return Err(Flaw::Twice(root.to_string())),
             _ => missing.extend(partitions.iter().map(|partition| &partition.table.name)),
@@ -146,6 +148,7 @@ fn match_tables(report: &Report, expected: &[Expected]) -> Result<Proven, Flaw> 
         schema: String::from_utf8_lossy(&name.schema).into_owned(),
         table: String::from_utf8_lossy(&name.table).into_owned(),
         rows: seen.rows,
+        extension: false,
     }));
     tables.sort();
     Ok(Proven { tables, unexpected })
@@ -166,7 +169,12 @@ mod tests {
     }
 
     fn expect(tables: &[(&str, Option<&str>)]) -> Vec<Expected> {
-        tables.iter().map(|(t, root)| Expected { table: table(t), root: root.map(table) }).collect()
+        let expected = tables.iter().map(|(t, root)| Expected {
+            table: table(t),
+            root: root.map(table),
+            extension: false,
+        });
+        expected.collect()
     }
 
     fn dump(blocks: &[(&str, u64)]) -> Report {

@@ -38,4 +38,6 @@ pub(crate) struct Expected {
     /// The partitioned table at the top, if it is a partition: `pg_dump` writes the rows of some
     /// partitions (hashed by an enum) under that name, one COPY block for each partition.
     pub(crate) root: Option<Table>,
+    /// Whether it is a configuration table of an extension.
+    pub(crate) extension: bool,
 }

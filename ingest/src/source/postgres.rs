@@ -57,7 +57,8 @@ const TABLES: &str = "SELECT \
      pg_catalog.convert_to(n.nspname::text, $1), pg_catalog.convert_to(c.relname::text, $1), \
      CASE WHEN $2 THEN n.nspname::text END, CASE WHEN $2 THEN c.relname::text END, \
      pg_catalog.convert_to(rn.nspname::text, $1), pg_catalog.convert_to(r.relname::text, $1), \
-     CASE WHEN $2 THEN rn.nspname::text END, CASE WHEN $2 THEN r.relname::text END \
+     CASE WHEN $2 THEN rn.nspname::text END, CASE WHEN $2 THEN r.relname::text END, \
+     EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)) \
      FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_catalog.pg_class r ON r.oid = ROOT AND r.oid <> c.oid \
@@ -203,7 +204,11 @@ async fn read_facts(session: &Session) -> Result<Facts, tokio_postgres::Error> {
     let mut tables = Vec::with_capacity(rows.len());
     for row in rows {
         if let Some(table) = table(&row, 0)? {
-            tables.push(Expected { table, root: self::table(&row, 4)? });
+            tables.push(Expected {
+                table,
+                root: self::table(&row, 4)?,
+                extension: row.try_get(8)?,
+            });
         }
     }
     let mut extensions = Vec::new();

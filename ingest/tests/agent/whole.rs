@@ -47,6 +47,13 @@ fn an_odd_database_is_backed_up_whole() {
         let expected = if table == "public/config" { "1" } else { counted[table].as_str() };
         assert_eq!(rows.to_string(), expected, "{table}");
     }
+    let marked: Vec<&str> = manifest
+        .tables
+        .iter()
+        .filter(|table| table.extension)
+        .map(|table| table.table.as_str())
+        .collect();
+    assert_eq!(marked, ["config"]);
     // In the catalogue and rightly not in the dump: a member of an extension, tables without rows
     // of their own, and partitions that are dumped under the name of their root.
     let absent: Vec<&String> = counted.keys().filter(|table| !rows.contains_key(*table)).collect();
