@@ -67,6 +67,27 @@ impl AuditLog {
         Ok(log)
     }
 
+    /// Follows the chain of a log and changes nothing. None if there is no log.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when it cannot be opened, [`Error::Io`] when it cannot be read.
+    pub fn read(path: &Path, see: impl FnMut(Event)) -> Result<Option<Chain>> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                let path = path.display();
+                return Err(Error::Refused(format!(
+                    "cannot read the audit log {path}: {error} (see --audit)"
+                )));
+            }
+        };
+        let mut log = Self { path: path.to_owned(), file, chain: Chain::default(), end: 0 };
+        // Without the lock: a line that is being written is half a line, and passed over.
+        log.catch_up(see)?;
+        Ok(Some(log.chain))
+    }
+
     /// Where the chain is broken, if it is.
     #[must_use]
     pub fn broken(&self) -> Option<&Break> {

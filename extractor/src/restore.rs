@@ -5,6 +5,7 @@
 //! sealed. The rows are counted after it.
 
 mod chosen;
+mod logged;
 mod psql;
 mod server;
 pub mod sql;
@@ -32,6 +33,7 @@ use crate::exit::Exit;
 use crate::progress::Progress;
 use crate::progress::pace;
 use crate::restore::chosen::Chosen;
+use crate::restore::logged::Logged;
 use crate::restore::psql::Psql;
 use crate::restore::psql::Running;
 use crate::restore::server::Server;
@@ -66,9 +68,10 @@ pub async fn restore(config: &RestoreConfig, cancel: &Cancel) -> Result<String> 
 
 async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Result<String> {
     let started = Instant::now();
-    let checking = cancel.clone();
+    let (checking, audit) = (cancel.clone(), config.audit.clone());
     let checked = tokio::task::spawn_blocking(move || {
-        let verdict = chosen.verify(&checking);
+        let logged = Logged::about(&chosen.path, &audit);
+        let verdict = logged.and_then(|logged| chosen.verify(logged, &checking));
         (chosen, verdict)
     });
     let (chosen, verdict) = checked.await.map_err(gone)?;
@@ -77,7 +80,7 @@ async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Res
         ready = prepare(config, &chosen.manifest) => ready?,
         () = cancel.requested() => return Err(Error::Cancelled("nothing was touched")),
     };
-    let Chosen { path, file, manifest } = chosen;
+    let Chosen { path, file, manifest, .. } = chosen;
     if config.preview {
         return Ok(format!(
             "would restore {} ({}) into {} with psql {}; nothing was changed",
@@ -165,10 +168,12 @@ async fn feed(
     let gate = Arc::new(Gate::default());
     let feeder = tokio::task::spawn_blocking({
         let (manifest, gate) = (Arc::clone(manifest), Arc::clone(&gate));
+        let restricted = psql.version.knows_restrict();
         move || {
             let progress = Progress::of_bytes(manifest.stored.bytes);
             progress.on("restoring");
-            let fed = stream::feed(&file, &manifest, &gate, input, answers, |n| progress.add(n));
+            let count = |n| progress.add(n);
+            let fed = stream::feed(&file, &manifest, restricted, &gate, input, answers, count);
             progress.end();
             fed
         }

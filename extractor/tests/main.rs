@@ -10,6 +10,7 @@
 mod crash;
 mod once;
 mod postgres;
+mod replaced;
 mod restore;
 mod restore_refused;
 mod support;

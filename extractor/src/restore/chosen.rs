@@ -5,6 +5,8 @@ use std::io::Seek;
 use std::path::Path;
 use std::path::PathBuf;
 
+use sha2::Digest;
+use sha2::Sha256;
 use worm_ingest::manifest::DIGEST_SUFFIX;
 use worm_ingest::manifest::MANIFEST_SUFFIX;
 use worm_ingest::manifest::Manifest;
@@ -21,6 +23,7 @@ use crate::plan::Expected;
 use crate::progress::Progress;
 use crate::proof;
 use crate::proof::Claim;
+use crate::restore::logged::Logged;
 use crate::source::DIGEST_BYTES_MAX;
 use crate::source::MANIFEST_BYTES_MAX;
 
@@ -32,6 +35,8 @@ pub(crate) struct Chosen {
     pub(crate) file: File,
     /// What it is.
     pub(crate) manifest: Manifest,
+    /// The digest of the manifest itself.
+    manifest_sha256: String,
 }
 
 impl Chosen {
@@ -48,12 +53,12 @@ impl Chosen {
             }
             Error::io(format!("open {shown}"))(error)
         })?;
-        let Some(manifest) = sidecar(&path, MANIFEST_SUFFIX, MANIFEST_BYTES_MAX)? else {
+        let Some(bytes) = sidecar(&path, MANIFEST_SUFFIX, MANIFEST_BYTES_MAX)? else {
             return Err(Error::NotFound(format!(
                 "{shown} has no manifest beside it, so it is not a complete backup"
             )));
         };
-        let manifest = Manifest::decode(&manifest)
+        let manifest = Manifest::decode(&bytes)
             .map_err(|error| Error::Mismatch(format!("{shown}: its {error}")))?;
         if manifest.compression.codec != "gzip" {
             return Err(Error::Refused(format!(
@@ -61,12 +66,13 @@ impl Chosen {
                 manifest.compression.codec
             )));
         }
-        Ok(Self { path, file, manifest })
+        let manifest_sha256 = hex::encode(Sha256::digest(&bytes));
+        Ok(Self { path, file, manifest, manifest_sha256 })
     }
 
-    /// Reads the dump and compares it with its manifest, with its `.sha256` and with the mount,
-    /// as far as there is one. Leaves the file at its beginning.
-    pub(crate) fn verify(&mut self, cancel: &Cancel) -> Result<()> {
+    /// Reads the dump and compares it with its manifest, with its `.sha256`, with the mount and
+    /// with the audit log, as far as they are there. Leaves the file at its beginning.
+    pub(crate) fn verify(&mut self, logged: Logged, cancel: &Cancel) -> Result<()> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bytes = self.file.metadata().map_err(Error::io("look at the dump"))?.len();
         let context = |error: proof::Doubt| Error::Mismatch(format!("{name}: {error}"));
@@ -78,8 +84,18 @@ impl Chosen {
             tracing::warn!("{name} has no .sha256 file: only its manifest vouches for it");
         }
         let mount = listing::sealed_digest(&self.file, &self.path)?;
+        if mount.is_none() && logged.dump.is_none() {
+            tracing::warn!("no line of the audit log and no mount vouches for {name}");
+        }
         claims.extend(mount.map(|sha256| Claim { by: "the mount", sha256 }));
+        claims.extend(logged.dump.map(|sha256| Claim { by: "the audit log", sha256 }));
         let sha256 = proof::agreed(&claims).map_err(context)?.to_owned();
+        if let Some(said) = logged.manifest.filter(|said| *said != self.manifest_sha256) {
+            let found = &self.manifest_sha256;
+            return Err(Error::Mismatch(format!(
+                "{name}: its manifest has SHA-256 {found}, but the audit log says {said}"
+            )));
+        }
         let progress = Progress::of_bytes(bytes);
         progress.on("checking");
         let found = copy::digest(&self.file, cancel, |n| progress.add(n));

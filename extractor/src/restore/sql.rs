@@ -4,8 +4,13 @@
 //! transaction of a restore that `COMMIT;` would end it, and a failure afterwards would leave half
 //! a database. The same lines may stand in the text of a function or in the rows of a table, where
 //! they must stay; so this reads SQL well enough to know strings, quoted names, dollar quotes,
-//! comments and COPY data from commands. Everything else passes unchanged. Nothing is buffered but
-//! the few bytes of a line that may yet become one of the two.
+//! comments and COPY data from commands.
+//!
+//! A backslash outside of all these begins a command to `psql` itself, and `psql` runs programs
+//! for whoever asks. `pg_dump` writes only two of them, `\restrict` and `\unrestrict`, which are
+//! taken out: the whole restore is restricted by a key of its own. At any other the dump is refused.
+//! Everything else passes unchanged. Nothing is buffered but the few bytes of a line that may yet
+//! be taken out.
 
 use memchr::memchr;
 use memchr::memchr2;
@@ -18,6 +23,10 @@ const COPY_END: &[u8] = b" FROM stdin";
 const COPY_BEGIN: &[u8] = b"COPY ";
 /// The line that ends COPY data.
 const COPY_DATA_END: &[u8] = b"\\.\n";
+/// The commands to `psql` that a dump may hold, each with a key.
+const RESTRICTIONS: [&[u8]; 2] = [b"restrict ", b"unrestrict "];
+/// Much longer than such a line is.
+const RESTRICTION_MAX: usize = 256;
 
 /// Where in the text we are.
 #[derive(Debug, Eq, PartialEq)]
@@ -36,8 +45,12 @@ enum State {
     DollarTag(Vec<u8>),
     /// In a dollar quote, with so many bytes of its closing tag seen.
     Dollar { tag: Vec<u8>, seen: usize },
-    /// In a comment or in a command of psql, to the end of the line.
+    /// In a comment to the end of the line.
     Line,
+    /// In a command to `psql`, with what follows its backslash so far.
+    ForPsql(Vec<u8>),
+    /// Behind a command to `psql` that no dump holds. There is no way on.
+    Foreign,
     /// In `/* */`, so deep.
     Comment { depth: u32 },
     /// In the rows of a COPY, with so many bytes of `\.` seen at the begin of a line.
@@ -85,6 +98,13 @@ impl OneTransaction {
         }
     }
 
+    /// Whether the dump holds a command to `psql` that `pg_dump` does not write. Then nothing of
+    /// the piece that was read last may be sent on.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.state == State::Foreign
+    }
+
     /// Ends the reading. False if the dump ends within a command, a string or a COPY: then nothing
     /// that is sent behind it would be understood.
     #[must_use]
@@ -102,6 +122,8 @@ impl OneTransaction {
             State::Text { escapes: true } => self.until(memchr2(b'\'', b'\\', input), input, out),
             State::Name => self.until(memchr(b'"', input), input, out),
             State::Line => self.until(memchr(b'\n', input), input, out),
+            State::ForPsql(_) => self.for_psql(input[0]),
+            State::Foreign => input.len(),
             State::Escaped => {
                 out.push(input[0]);
                 self.state = State::Text { escapes: true };
@@ -147,6 +169,11 @@ impl OneTransaction {
     }
 
     fn token(&mut self, byte: u8, out: &mut Vec<u8>) {
+        if byte == b'\\' {
+            let line_start = self.before[1] == b'\n' && self.head.is_empty();
+            self.state = if line_start { State::ForPsql(Vec::new()) } else { State::Foreign };
+            return;
+        }
         out.push(byte);
         self.line_start = byte == b'\n';
         let [before_last, last] = self.before;
@@ -165,7 +192,6 @@ impl OneTransaction {
             b'$' if !is_name(last) => self.state = State::DollarTag(vec![b'$']),
             b'-' if last == b'-' => self.begin_comment(State::Line),
             b'*' if last == b'/' => self.begin_comment(State::Comment { depth: 1 }),
-            b'\\' => self.state = State::Line,
             b';' => {
                 self.rows_follow =
                     self.head.starts_with(COPY_BEGIN) && self.tail.ends_with(COPY_END);
@@ -215,6 +241,19 @@ impl OneTransaction {
         };
         self.line_start = last == b'\n';
         used
+    }
+
+    fn for_psql(&mut self, byte: u8) -> usize {
+        let State::ForPsql(line) = &mut self.state else { return 0 };
+        if byte != b'\n' && line.len() < RESTRICTION_MAX {
+            line.push(byte);
+            return 1;
+        }
+        let key = RESTRICTIONS.iter().find_map(|begin| line.strip_prefix(*begin));
+        let known = key.is_some_and(|key| key.iter().all(u8::is_ascii_alphanumeric));
+        self.state = if known && byte == b'\n' { State::Command } else { State::Foreign };
+        self.line_start = true;
+        1
     }
 
     fn dollar_tag(&mut self, byte: u8, out: &mut Vec<u8>) -> usize {
@@ -305,86 +344,4 @@ fn is_name(byte: u8) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Reads `dump` in pieces of every length; the outcome must not depend on where they are cut.
-    #[track_caller]
-    fn read(dump: &str) -> (String, bool) {
-        let mut outcomes = (1..=dump.len().max(1)).map(|len| {
-            let mut filter = OneTransaction::default();
-            let mut out = Vec::new();
-            for piece in dump.as_bytes().chunks(len) {
-                filter.feed(piece, &mut out);
-            }
-            let whole = filter.finish(&mut out);
-            (String::from_utf8(out).unwrap(), whole)
-        });
-        let first = outcomes.next().unwrap();
-        assert!(outcomes.all(|outcome| outcome == first), "{dump}");
-        first
-    }
-
-    #[track_caller]
-    fn unchanged(dump: &str) {
-        assert_eq!(read(dump), (dump.to_owned(), true));
-    }
-
-    #[test]
-    fn large_objects_lose_their_own_transaction() {
-        let dump = "--\n-- Data for Name: BLOBS; Type: BLOBS; Schema: -; Owner: -\n--\n\nBEGIN;\n\n\
-                    SELECT pg_catalog.lo_open('1', 131072);\n\
-                    SELECT pg_catalog.lowrite(0, '\\x00');\n\nCOMMIT;\n\nSELECT 1;\n";
-        let expected = dump.replace("BEGIN;\n", "").replace("COMMIT;\n", "");
-        assert_eq!(read(dump), (expected, true));
-    }
-
-    #[test]
-    fn the_same_lines_in_rows_and_texts_stay() {
-        unchanged("COPY public.t (a) FROM stdin;\nBEGIN;\nCOMMIT;\n\\.x\n\\.\nSELECT 1;\n");
-        unchanged("CREATE PROCEDURE p() AS $$\nBEGIN;\nCOMMIT;\n$$;\n");
-        unchanged("CREATE PROCEDURE p() AS $_a$\n$$\n$a$\nCOMMIT;\n$_b$_a$;\n");
-        unchanged("SELECT '\nCOMMIT;\n', E'\\'\nCOMMIT;\n''\\\\', e'', 'it''s\nBEGIN;\n';\n");
-        unchanged("SELECT \"\nBEGIN;\n\"\"\nCOMMIT;\n\";\n");
-        unchanged("/* /* */\nCOMMIT;\n*/ SELECT 1;\n");
-        unchanged("SELECT 1\nCOMMIT;\n");
-        unchanged("-- it's\n\\restrict it's\nBEGINNING;\nCOMMIT AND CHAIN;\n");
-    }
-
-    #[test]
-    fn rows_end_where_psql_thinks_so_and_commands_follow() {
-        let rows = "COPY \"a;b\".\"FROM stdin;\n\" (\"x\") FROM stdin;\n1\t'\n\\.\n";
-        assert_eq!(read(&format!("{rows}COMMIT;\n")), (rows.to_owned(), true));
-        let empty = "COPY t (x) FROM stdin;\n\\.\n";
-        assert_eq!(read(&format!("{empty}BEGIN;\n")), (empty.to_owned(), true));
-        let text = "SELECT 'COPY t (x) FROM stdin;\n';\n";
-        assert_eq!(read(&format!("{text}COMMIT;\n")), (text.to_owned(), true));
-        let parameter = "PREPARE p AS SELECT $1, a$b$c, $2;\n";
-        assert_eq!(read(&format!("{parameter}COMMIT;\n")), (parameter.to_owned(), true));
-    }
-
-    #[test]
-    fn comments_before_a_copy_do_not_hide_it() {
-        let dump = "--\n-- Data\n--\n\n/* x */\nCOPY t (x) FROM stdin;\nCOMMIT;\n\\.\n";
-        unchanged(dump);
-        assert_eq!(read(&format!("{dump}COMMIT;\n")), (dump.to_owned(), true));
-    }
-
-    #[test]
-    fn an_end_in_the_middle_is_noticed() {
-        for dump in [
-            "SELECT 1",
-            "SELECT 'a;\n",
-            "COPY t (x) FROM stdin;\n1\n",
-            "COPY t (x) FROM stdin;",
-            "AS $$ x;\n",
-            "/* x",
-            "COMM",
-        ] {
-            assert!(!read(dump).1, "{dump}");
-        }
-        for dump in ["", "\n", "SELECT 1;", "SELECT 1;\n-- end", "\\unrestrict x\n\n"] {
-            assert!(read(dump).1, "{dump}");
-        }
-    }
-}
+mod tests;

@@ -78,12 +78,14 @@ impl From<Error> for Fault {
 pub(crate) fn feed(
     file: &File,
     manifest: &Manifest,
+    restricted: bool,
     gate: &Gate,
     mut psql: impl Write,
     answers: impl Read,
     progress: impl Fn(u64),
 ) -> std::result::Result<(), Fault> {
-    psql.write_all(b"BEGIN;\n").map_err(Fault::Psql)?;
+    let restriction = restriction(restricted)?;
+    psql.write_all(format!("{}BEGIN;\n", restriction.begin).as_bytes()).map_err(Fault::Psql)?;
     let mut stored = Hashing { inner: file, hasher: Sha256::new(), bytes: 0, progress };
     let mut decoder = MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, &mut stored));
     let mut hasher = Sha256::new();
@@ -104,6 +106,9 @@ pub(crate) fn feed(
         raw_bytes += len as u64;
         out.clear();
         filter.feed(&sql[..len], &mut out);
+        if filter.is_foreign() {
+            return Err(damaged("holds a command to psql that pg_dump never writes").into());
+        }
         psql.write_all(&out).map_err(Fault::Psql)?;
     }
     drain(&mut decoder.into_inner()).map_err(Error::io("read the dump to its end"))?;
@@ -115,7 +120,7 @@ pub(crate) fn feed(
         return Err(damaged("ends in the middle of a command").into());
     }
     // The line end first: a dump may end in a comment without one.
-    out.extend_from_slice(format!("\n\\echo {ARRIVED}\n").as_bytes());
+    out.extend_from_slice(format!("\n{}\\echo {ARRIVED}\n", restriction.end).as_bytes());
     psql.write_all(&out).map_err(Fault::Psql)?;
     // What is in the pipe is not yet done: the last indexes may take an hour, in which a signal
     // must still be able to stop everything.
@@ -124,6 +129,27 @@ pub(crate) fn feed(
         return Err(Error::Cancelled("the database is as it was").into());
     }
     psql.write_all(COMMIT).and_then(|()| psql.flush()).map_err(Fault::Psql)
+}
+
+/// What keeps `psql` from obeying anything in the dump but SQL.
+#[derive(Default)]
+struct Restriction {
+    begin: String,
+    end: String,
+}
+
+/// A restriction whose key nobody could foresee when the dump was written. None for a `psql` from
+/// before August 2025; then there is only what [`OneTransaction`] lets pass.
+fn restriction(known: bool) -> Result<Restriction> {
+    if !known {
+        return Ok(Restriction::default());
+    }
+    let mut key = [0; 16];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut key))
+        .map_err(Error::io("read random numbers"))?;
+    let key = hex::encode(key);
+    Ok(Restriction { begin: format!("\\restrict {key}\n"), end: format!("\\unrestrict {key}\n") })
 }
 
 /// Reads what `psql` prints until it says that it has come to the end of the dump.
