@@ -5,8 +5,8 @@
 use memchr::memchr;
 use memchr::memchr2;
 
-/// Of comments and commands no more is looked at.
-const LONGEST_LINE: usize = 64;
+/// Of comments and commands no more is looked at. `\unrestrict` and its key of 63 letters fit.
+pub(super) const LONGEST_LINE: usize = 128;
 
 /// Inside quotes.
 #[derive(Debug)]

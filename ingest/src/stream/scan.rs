@@ -14,6 +14,7 @@ use super::copy::header;
 use super::lexeme::AfterDollar;
 use super::lexeme::BlockComment;
 use super::lexeme::Dollar;
+use super::lexeme::LONGEST_LINE;
 use super::lexeme::Line;
 use super::lexeme::Quote;
 use super::lexeme::is_name;
@@ -43,7 +44,7 @@ pub(crate) struct Report {
     pub(crate) complete: bool,
     /// The table in whose rows the dump broke off.
     pub(crate) broken_off_in: Option<TableName>,
-    /// A statement that begins with COPY and that no `pg_dump` writes.
+    /// What no `pg_dump` writes: a strange COPY, or a command that `psql` would obey.
     pub(crate) unreadable: Option<String>,
 }
 
@@ -231,6 +232,8 @@ impl Scanner {
                 self.place = Place::Command(Line { beside: false, text: vec![byte] });
                 return 1;
             }
+            // `psql` obeys commands in the middle of a statement and of a line as well.
+            b'\\' => self.unreadable("a backslash outside of texts and rows"),
             b';' => {
                 self.end_statement();
                 return 1;
@@ -302,12 +305,10 @@ impl Scanner {
     }
 
     fn end_command(&mut self, line: &Line) {
-        if line.text.starts_with(b"\\restrict ") {
-            self.restricted = true;
-        } else if line.text.starts_with(b"\\unrestrict ") {
-            self.restricted = false;
-        } else {
-            self.unreadable(&String::from_utf8_lossy(&line.text));
+        match (key(line, b"\\restrict "), key(line, b"\\unrestrict ")) {
+            (true, _) => self.restricted = true,
+            (_, true) => self.restricted = false,
+            _ => self.unreadable(&String::from_utf8_lossy(&line.text)),
         }
         self.at_line_start = true;
     }
@@ -317,6 +318,13 @@ impl Scanner {
             self.report.unreadable = Some(what.chars().take(80).collect());
         }
     }
+}
+
+/// Whether a line is this command with a key and nothing else: another command could follow it.
+fn key(line: &Line, command: &[u8]) -> bool {
+    let key = line.text.strip_prefix(command).unwrap_or_default();
+    let whole = line.text.len() < LONGEST_LINE;
+    whole && !key.is_empty() && key.iter().all(u8::is_ascii_alphanumeric)
 }
 
 #[cfg(test)]

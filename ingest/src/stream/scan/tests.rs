@@ -123,8 +123,34 @@ fn what_no_pg_dump_writes_is_reported() {
         "COPY t (a) FROM stdin;\n1\n\\.\n",
         "COPY public.t (a) FROM '/x';\n",
         "COPY public.t (a) FROM stdin; 1\n\\.\n",
-        "\\! rm -rf /\n",
     ] {
         assert!(scan(dump).unreadable.is_some(), "{dump}");
     }
+}
+
+#[test]
+fn a_command_that_psql_would_obey_is_reported_wherever_it_stands() {
+    for command in [
+        "\\! x\n",
+        " \\! x\n",
+        "SELECT 1 \\! x\n;\n",
+        "SELECT 1; \\! x\n",
+        "SELECT 1\n\\g |x\n",
+        "SELECT 'a'\\! x\n;\n",
+        "SELECT 1 -\\! x\n;\n",
+        "SELECT $\\! x\n;\n",
+        "/* */ \\! x\n",
+        "SELECT 1 \\restrict abc\n;\n",
+        "\\restrict \n",
+        "\\unrestrict abc \\! x\n",
+        "\\unrestrict abc\\! x\n",
+    ] {
+        let report = scan(&format!("{command}{END}"));
+        assert!(report.unreadable.is_some(), "{command}");
+    }
+    let long = "a".repeat(200);
+    let hidden = format!("\\restrict {long} \\! x\n{END}\\unrestrict {long}\n");
+    assert!(scan(&hidden).unreadable.is_some());
+    let key = "k".repeat(63);
+    check(&format!("\\restrict {key}\n{END}\\unrestrict {key}\n"), true, &[]);
 }
