@@ -92,12 +92,18 @@ impl Postgres {
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let (session, connection) = self
-            .target
-            .driver_config()
-            .connect(NoTls)
-            .await
-            .map_err(|error| self.refused(error))?;
+        let config = self.target.driver_config();
+        let connecting = config.connect(NoTls);
+        // The driver's own limit ends with the socket, and a server may accept and never answer.
+        // Twice, since a name may have two addresses of which one is dead.
+        let connected = match self.target.connect_timeout {
+            None => connecting.await,
+            Some(limit) => {
+                let limited = tokio::time::timeout(limit * 2, connecting).await;
+                limited.map_err(|_elapsed| self.unreachable("it does not answer".to_owned()))?
+            }
+        };
+        let (session, connection) = connected.map_err(|error| self.refused(error))?;
         tokio::spawn(async move {
             // What breaks a connection also fails the question that was under way.
             if let Err(error) = connection.await {
@@ -109,7 +115,7 @@ impl Postgres {
 
     /// Tells a server that said no from one that could not be asked.
     fn refused(&self, error: tokio_postgres::Error) -> Error {
-        let server = format!("{}:{}", self.target.host, self.target.port);
+        let server = self.server();
         let message = crate::error::chain(&error);
         let Some(answer) = error.as_db_error() else {
             // No password where one is wanted, or one of the wrong kind: no use in trying again.
@@ -117,17 +123,21 @@ impl Postgres {
             return if settings {
                 Error::LoginRefused { server, message }
             } else {
-                Error::Unreachable { server, message }
+                self.unreachable(message)
             };
         };
         // Starting up, shutting down, too many connections: later it may be different.
         let passing = matches!(&answer.code().code()[..2], "57" | "53" | "08");
         let message = answer.message().to_owned();
-        if passing {
-            Error::Unreachable { server, message }
-        } else {
-            Error::LoginRefused { server, message }
-        }
+        if passing { self.unreachable(message) } else { Error::LoginRefused { server, message } }
+    }
+
+    fn server(&self) -> String {
+        format!("{}:{}", self.target.host, self.target.port)
+    }
+
+    fn unreachable(&self, message: String) -> Error {
+        Error::Unreachable { server: self.server(), message }
     }
 
     /// The client for this server.
@@ -148,10 +158,7 @@ impl Source for Postgres {
         let session = self.connect().await?;
         let facts = tokio::time::timeout(PATIENCE, read_facts(&session))
             .await
-            .map_err(|_elapsed| Error::Unreachable {
-                server: self.target.host.clone(),
-                message: "it stopped answering".to_owned(),
-            })?
+            .map_err(|_elapsed| self.unreachable("it stopped answering".to_owned()))?
             .map_err(|error| match error.as_db_error() {
                 Some(answer) => Error::Query { message: answer.message().to_owned() },
                 None => self.refused(error),

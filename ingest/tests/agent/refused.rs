@@ -1,5 +1,6 @@
 //! What is refused before anything is written.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use crate::world::Run;
@@ -11,6 +12,18 @@ fn check(change: impl FnOnce(&World, &mut Command), exit: u8, code: &str, hint: 
     let run = world.backup(|command| change(&world, command));
     world.check_failed(&run, exit, code);
     assert!(run.stderr.contains(hint), "{run:?}");
+}
+
+#[test]
+fn a_server_that_accepts_and_never_answers_is_given_up() {
+    let world = World::new("silent", "", "");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let run = world.backup(|command| {
+        command.env("PGHOST", "127.0.0.1").env("PGCONNECT_TIMEOUT", "1");
+        command.env("PGPORT", listener.local_addr().unwrap().port().to_string());
+    });
+    world.check_failed(&run, 8, "database.unreachable");
+    assert!(run.stderr.contains("does not answer"), "{run:?}");
 }
 
 /// All in one test: they share a database.
