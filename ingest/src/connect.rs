@@ -288,6 +288,12 @@ impl Url {
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(ConnectError::Url("it must begin with postgres://".to_owned()));
         }
+        // Where the password ends would be a guess, and what follows it is shown.
+        if url.matches('@').count() > 1 {
+            return Err(ConnectError::Url(
+                "it has more than one @: percent-encode the password (@ is %40)".to_owned(),
+            ));
+        }
         // The driver knows fewer modes than libpq, so it does not get to see this parameter.
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
         let (modes, rest): (Vec<&str>, Vec<&str>) = query

@@ -87,6 +87,18 @@ fn what_cannot_be_done_is_refused_and_not_ignored() {
 }
 
 #[test]
+fn a_url_that_hides_where_its_password_ends_is_refused_unshown() {
+    for url in [
+        "postgres://me:se@cret@db/app",
+        "postgres://me:a@cret/b@db/app",
+        "postgres://me:a?b@cret@db/app",
+    ] {
+        let message = Target::resolve(Some(url), &around(&[])).unwrap_err().to_string();
+        assert!(message.contains("percent-encode") && !message.contains("cret"), "{message}");
+    }
+}
+
+#[test]
 fn a_password_file_loses_one_final_newline_and_no_more() {
     for (content, expected) in
         [("secret\n", "secret"), ("secret", "secret"), ("secret\r\n", "secret"), (" a\n\n", " a\n")]
