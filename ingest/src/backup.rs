@@ -116,7 +116,8 @@ impl Run<'_> {
         audit::check(&config.audit_log)
             .map_err(|source| Error::AuditUnwritable { path: config.audit_log.clone(), source })?;
         let (target, around) = (config.target.clone(), config.around.clone());
-        let mut source = Postgres::new(target, around, config.client_directory.clone());
+        let directory = config.client_directory.clone();
+        let mut source = Postgres::new(target, around, directory, config.lock_wait_timeout);
         let facts = tokio::select! {
             facts = source.observe() => facts?,
             () = stopped(&mut self.cancelled) => return Err(Error::Cancelled),
@@ -170,15 +171,21 @@ impl Run<'_> {
         let level = self.config.compression.level;
         let mut streaming = start(pipe, draft, level, Arc::clone(&progress));
 
+        let patience = self.config.stall_timeout;
         let finished = tokio::select! {
-            finished = &mut streaming => finished,
-            () = stopped(&mut self.cancelled) => {
-                dump.stop().await;
+            finished = &mut streaming => Ok(finished),
+            () = stopped(&mut self.cancelled) => Err(Stop::Cancelled),
+            () = progress::stalled(&progress, patience) => Err(Stop::Stalled(patience)),
+            never = progress::show(&progress) => match never {},
+        };
+        let finished = match finished {
+            Ok(finished) => finished,
+            Err(stop) => {
+                let error = stop.end(dump).await;
                 // The draft ends here, or, should the stream hang, with this process.
                 drop(tokio::time::timeout(GRACE, streaming).await);
-                return Err(Error::Cancelled);
+                return Err(error);
             }
-            never = progress::show(&progress) => match never {},
         };
         let (streamed, draft) = finished.map_err(|panic| Error::Internal(panic.to_string()))?;
         let streamed = match streamed {
@@ -190,9 +197,9 @@ impl Run<'_> {
         };
         let ending = tokio::select! {
             ending = dump.wait() => ending.map_err(failed("wait for pg_dump"))?,
-            () = stopped(&mut self.cancelled) => {
-                dump.stop().await;
-                return Err(Error::Cancelled);
+            () = stopped(&mut self.cancelled) => return Err(Stop::Cancelled.end(dump).await),
+            () = tokio::time::sleep(patience) => {
+                return Err(Stop::Stalled(patience).end(dump).await);
             }
         };
         let words = dump.last_words().await;
@@ -262,6 +269,24 @@ impl Run<'_> {
                 Kind::Worm(store) => Some(store.clone()),
                 Kind::Plain => None,
             },
+        }
+    }
+}
+
+/// Why a dump is ended before its own end.
+enum Stop {
+    Cancelled,
+    /// Nothing had moved for so long.
+    Stalled(Duration),
+}
+
+impl Stop {
+    /// Ends the dump, and says what to tell.
+    async fn end(self, mut dump: Dump) -> Error {
+        dump.stop().await;
+        match self {
+            Self::Cancelled => Error::Cancelled,
+            Self::Stalled(patience) => Error::Stalled { patience, words: dump.last_words().await },
         }
     }
 }

@@ -6,6 +6,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use clap::value_parser;
 
 use crate::exit::EXIT_CODES;
 
@@ -37,6 +38,9 @@ pub enum Command {
     #[command(after_help = EXIT_CODES, long_about = BACKUP)]
     Backup(Backup),
 }
+
+/// In seconds. The server takes its timeouts as milliseconds of 31 bits.
+const LONGEST_WAIT: i64 = 2_000_000;
 
 const BACKUP: &str = "\
 Make one backup now, and seal it only if it is proven whole.
@@ -73,6 +77,25 @@ pub struct Backup {
     /// Look for pg_dump only here.
     #[arg(long, value_name = "DIR", env = "WORM_CLIENT_DIR")]
     pub client_dir: Option<PathBuf>,
+    /// Give up when pg_dump waits longer than this for a lock on a table.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "WORM_LOCK_WAIT_TIMEOUT",
+        default_value_t = 600,
+        value_parser = value_parser!(u32).range(1..=LONGEST_WAIT)
+    )]
+    pub lock_wait_timeout: u32,
+    /// Give up when for so long nothing was dumped and nothing written. Longer than the wait for a
+    /// lock, so that pg_dump can say which table it waits for.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "WORM_STALL_TIMEOUT",
+        default_value_t = 1800,
+        value_parser = value_parser!(u32).range(1..=LONGEST_WAIT)
+    )]
+    pub stall_timeout: u32,
     /// Also write to a directory that is not write-once. It protects nothing.
     #[arg(long)]
     pub allow_plain: bool,

@@ -1,6 +1,7 @@
 //! What the arguments mean: checked for sense, and the only way to get a [`Config`].
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::cli::Backup;
 use crate::connect;
@@ -18,6 +19,8 @@ pub struct Config {
     pub(crate) audit_log: PathBuf,
     pub(crate) compression: Compression,
     pub(crate) client_directory: Option<PathBuf>,
+    pub(crate) lock_wait_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
     pub(crate) allow_plain: bool,
     pub(crate) target: Target,
     pub(crate) around: Surroundings,
@@ -61,6 +64,8 @@ impl Config {
             audit_log: arguments.audit_log,
             compression: compression(&arguments.compress)?,
             client_directory: arguments.client_dir.filter(|path| !path.as_os_str().is_empty()),
+            lock_wait_timeout: Duration::from_secs(arguments.lock_wait_timeout.into()),
+            stall_timeout: Duration::from_secs(arguments.stall_timeout.into()),
             allow_plain: arguments.allow_plain,
             target: Target::resolve(url.as_deref(), &around)?,
             around,
@@ -109,6 +114,8 @@ mod tests {
         assert_eq!(config.audit_log, PathBuf::from("/backups/logs/backup_audit.jsonl"));
         assert_eq!(config.compression.level, 2);
         assert!(!config.allow_plain);
+        assert_eq!(config.lock_wait_timeout, Duration::from_secs(600));
+        assert_eq!(config.stall_timeout, Duration::from_secs(1800));
         assert_eq!(config.target.host, "db");
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::connect::ConnectError;
 use crate::exit::Exit;
@@ -94,6 +95,19 @@ pub enum Error {
         /// The last that `pg_dump` said.
         words: String,
     },
+    /// Neither the dump nor its end came.
+    #[error(
+        "no backup was made: for {} s nothing was dumped and nothing written{}. See in \
+         pg_stat_activity what pg_dump waits for, and whether the disk answers; --stall-timeout \
+         allows more",
+        patience.as_secs(), said(words)
+    )]
+    Stalled {
+        /// How long was waited.
+        patience: Duration,
+        /// The last that `pg_dump` said.
+        words: String,
+    },
     /// The stream broke on our side.
     #[error("no backup was made: could not {doing}: {source}")]
     Stream {
@@ -152,6 +166,7 @@ impl Error {
             Self::Cancelled => Exit::Cancelled,
             Self::Start { .. }
             | Self::NotWhole { .. }
+            | Self::Stalled { .. }
             | Self::Stream { .. }
             | Self::NoManifest { .. }
             | Self::Internal(_) => Exit::Failed,
@@ -186,6 +201,7 @@ impl Error {
                 Flaw::Missing { .. } => "dump.missing_tables",
                 Flaw::Twice(_) => "dump.table_twice",
             },
+            Self::Stalled { .. } => "dump.stalled",
             Self::Stream { .. } => "stream",
             Self::Mismatch { .. } => "seal.mismatch",
             Self::NoManifest { .. } => "seal.no_manifest",

@@ -1,4 +1,5 @@
-//! A line on the terminal that moves while the dump runs.
+//! Watches the stream: a line on the terminal that moves while the dump runs, and a word when it
+//! does not move any more.
 
 use std::io::IsTerminal;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,8 @@ use crate::summary::bytes;
 
 /// How often the line changes.
 const EVERY: Duration = Duration::from_millis(250);
+/// How many times within its patience a watcher looks whether anything has moved.
+const LOOKS: u32 = 8;
 
 /// Shows `progress` until dropped or cancelled; never returns by itself. Silent without a terminal.
 pub(crate) async fn show(progress: &Progress) -> std::convert::Infallible {
@@ -35,6 +38,17 @@ pub(crate) async fn show(progress: &Progress) -> std::convert::Infallible {
         );
         bar.0.set_message(line);
         bar.0.tick();
+    }
+}
+
+/// Returns when nothing was read and nothing written for `patience`, or at most an eighth longer.
+pub(crate) async fn stalled(progress: &Progress, patience: Duration) {
+    let now = || (progress.raw.load(Ordering::Relaxed), progress.stored.load(Ordering::Relaxed));
+    let (mut seen, mut quiet) = (now(), 0);
+    while quiet < LOOKS {
+        tokio::time::sleep(patience / LOOKS).await;
+        quiet = if now() == seen { quiet + 1 } else { 0 };
+        seen = now();
     }
 }
 

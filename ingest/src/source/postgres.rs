@@ -76,6 +76,7 @@ pub(crate) struct Postgres {
     target: Target,
     around: Surroundings,
     client_directory: Option<PathBuf>,
+    lock_wait_timeout: Duration,
     /// Holds the snapshot open until it is dropped.
     session: Option<Session>,
     client: Option<Client>,
@@ -87,8 +88,9 @@ impl Postgres {
         target: Target,
         around: Surroundings,
         client_directory: Option<PathBuf>,
+        lock_wait_timeout: Duration,
     ) -> Self {
-        Self { target, around, client_directory, session: None, client: None }
+        Self { target, around, client_directory, lock_wait_timeout, session: None, client: None }
     }
 
     async fn connect(&self) -> Result<Session, Error> {
@@ -187,6 +189,7 @@ impl Source for Postgres {
             "--no-password".to_owned(),
             format!("--encoding={}", facts.encoding),
             format!("--snapshot={}", facts.snapshot),
+            format!("--lock-wait-timeout={}", self.lock_wait_timeout.as_millis()),
         ]
         .map(OsString::from)
         .into();

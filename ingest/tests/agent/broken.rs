@@ -83,6 +83,35 @@ fn a_full_disk_is_told_and_leaves_nothing() {
     assert_eq!(run.stderr.lines().count(), 1, "a file was left: {run:?}");
 }
 
+#[test]
+fn a_dump_that_stops_moving_is_ended() {
+    let world = World::new("stalled", "", TABLES);
+    for script in [
+        "echo 'deep in thought' >&2; exec sleep 1000",
+        "$REAL \"$@\" | head -c 5000; echo 'deep in thought' >&2; exec sleep 1000",
+        "$REAL \"$@\"; echo 'deep in thought' >&2; exec >&-; exec sleep 1000",
+    ] {
+        let directory = world.fake(script);
+        let run = world.backup(|command| {
+            command.args(["--stall-timeout", "2", "--client-dir"]).arg(&directory);
+        });
+        world.check_failed(&run, 1, "dump.stalled");
+        assert!(run.stderr.contains("deep in thought"), "{script}: {run:?}");
+    }
+}
+
+#[test]
+fn a_table_that_somebody_keeps_locked_is_named() {
+    let world = World::new("locked", "", TABLES);
+    let locked = world.server.locked("locked", "a");
+    let run = world.backup(|command| {
+        command.args(["--lock-wait-timeout", "1"]);
+    });
+    drop(locked);
+    world.check_failed(&run, 1, "dump.failed");
+    assert!(run.stderr.contains("LOCK TABLE public.a"), "{run:?}");
+}
+
 /// An agent in the middle of a dump that waits for us.
 struct Waiting<'world> {
     world: &'world World,

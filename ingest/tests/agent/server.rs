@@ -2,6 +2,7 @@
 
 use std::io::BufRead;
 use std::io::BufReader;
+use std::io::Write;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::path::PathBuf;
@@ -56,7 +57,7 @@ impl Server {
         std::fs::File::options()
             .write(true)
             .open(data.join("pg_hba.conf"))
-            .and_then(|mut file| std::io::Write::write_all(&mut file, hba.as_bytes()))
+            .and_then(|mut file| file.write_all(hba.as_bytes()))
             .unwrap();
 
         let postgres = unprivileged(&bin("postgres"));
@@ -105,11 +106,39 @@ impl Server {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
+    /// Locks a table against everybody until dropped.
+    pub(crate) fn locked(&self, database: &str, table: &str) -> Locked {
+        let mut psql = Command::new(bin("psql"))
+            .env_clear()
+            .env("PGHOST", self.host())
+            .args(["-XAtq", "-U", "postgres", "-d", database])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let sql = format!("BEGIN; LOCK TABLE {table}; SELECT 'locked';\n");
+        psql.stdin.as_mut().unwrap().write_all(sql.as_bytes()).unwrap();
+        let mut line = String::new();
+        BufReader::new(psql.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "locked\n");
+        Locked(psql)
+    }
+
     /// A new database with what `sql` puts into it.
     pub(crate) fn database(&self, name: &str, options: &str, sql: &str) {
         self.sql("postgres", &format!("DROP DATABASE IF EXISTS {name}"));
         self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 {options}"));
         self.sql(name, sql);
+    }
+}
+
+/// A session that holds a lock. It ends with its input, so also when this process is killed.
+pub(crate) struct Locked(Child);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        drop(self.0.wait());
     }
 }
 
