@@ -110,6 +110,8 @@ pub struct Found {
     pub name: String,
     /// How long it is.
     pub bytes: u64,
+    /// When it was last changed, in whole seconds.
+    pub modified: i64,
 }
 
 /// A backup of which all three files exist.
@@ -168,6 +170,17 @@ impl Catalog {
     }
 }
 
+/// The names in a mirror of the three files of the backup whose dump is at `path`, in the mirror or
+/// in a mount.
+#[must_use]
+pub fn keys_of(path: &str) -> Option<[String; 3]> {
+    let (folder, name) = path.rsplit_once('/')?;
+    let class = folder.split('/').next()?.to_owned();
+    let backup = Backup { folder: Folder { class, date: None }, name: BackupName::parse(name)? };
+    let folder = backup.mirrored().path();
+    Some(Role::ALL.map(|role| folder.join(backup.name.file(role)).to_string_lossy().into_owned()))
+}
+
 /// Which backup a file name belongs to, and as what.
 #[must_use]
 pub fn role_of(name: &str) -> Option<(BackupName, Role)> {
@@ -183,7 +196,7 @@ mod tests {
 
     fn found(class: &str, date: Option<&str>, name: &str) -> Found {
         let folder = Folder { class: class.to_owned(), date: date.map(str::to_owned) };
-        Found { folder, name: name.to_owned(), bytes: 1 }
+        Found { folder, name: name.to_owned(), bytes: 1, modified: 0 }
     }
 
     fn triple(class: &str, date: Option<&str>, stamp: &str) -> Vec<Found> {

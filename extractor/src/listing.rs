@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -154,7 +155,8 @@ fn list_folder(root: &Path, folder: Folder, listing: &mut Vec<Found>) -> Result<
             Err(error) => return Err(Error::io(format!("look at {}", path.display()))(error)),
         };
         if meta.is_file() {
-            listing.push(Found { folder: folder.clone(), name, bytes: meta.len() });
+            let (bytes, modified) = (meta.len(), meta.mtime());
+            listing.push(Found { folder: folder.clone(), name, bytes, modified });
         }
     }
     Ok(())

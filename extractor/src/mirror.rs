@@ -77,11 +77,7 @@ impl Mirror<'_> {
             .map_err(Error::io(doing("set the mode of")))?;
         let written = copy::copy(&source.file, file, self.cancel, |n| self.progress.add(n))?;
         check(&source.path, &written, &source.expected)?;
-        source
-            .file
-            .metadata()
-            .and_then(|meta| file.set_modified(meta.modified()?))
-            .map_err(Error::io(doing("set the time of")))?;
+        same_time(source, file).map_err(Error::io(doing("set the time of")))?;
         file.sync_all().map_err(Error::io(doing("sync")))
     }
 
@@ -102,9 +98,16 @@ impl Mirror<'_> {
                 source.expected.sha256
             )));
         }
+        // Of another time it would be read again at every run. That is all that is lost by failing.
+        drop(same_time(source, &file));
         file.sync_all().map_err(Error::io(format!("sync {}", target.display())))?;
         target.parent().map_or(Ok(()), durable::sync_dir)
     }
+}
+
+/// Gives `copy` the modification time of `source`.
+fn same_time(source: &Source, copy: &File) -> std::io::Result<()> {
+    copy.set_modified(source.file.metadata()?.modified()?)
 }
 
 /// Says what is wrong when `found` is not what was promised.

@@ -22,6 +22,7 @@ use crate::cancel::Cancel;
 use crate::catalog::Backup;
 use crate::catalog::Catalog;
 use crate::catalog::Found;
+use crate::catalog::keys_of;
 use crate::config::OnceConfig;
 use crate::durable;
 use crate::durable::MirrorLock;
@@ -33,6 +34,7 @@ use crate::listing;
 use crate::mirror::Mirror;
 use crate::plan::Action;
 use crate::plan::Expected;
+use crate::plan::Held;
 use crate::plan::decide;
 use crate::progress::Progress;
 use crate::progress::pace;
@@ -75,14 +77,8 @@ pub fn once(config: &OnceConfig, cancel: &Cancel) -> Result<Report> {
     let _lock = MirrorLock::take(&config.mirror)?;
     let mirror_name = config.mirror.to_string_lossy().into_owned();
     let mut recorded = BTreeMap::new();
-    let audit = AuditLog::open(&config.audit, |event| {
-        if let Event::Copied(line) | Event::Verified(line) = event
-            && line.mirror == mirror_name
-        {
-            let FileLine { path, bytes, sha256, .. } = line;
-            let _earlier = recorded.insert(path, Expected { bytes, sha256 });
-        }
-    })?;
+    let audit =
+        AuditLog::open(&config.audit, |event| remember(&mut recorded, &mirror_name, event))?;
     if let Some(found) = audit.broken() {
         error!(
             "the audit log {} was tampered with or damaged: {found}. Keep it aside as evidence; \
@@ -96,9 +92,11 @@ pub fn once(config: &OnceConfig, cancel: &Cancel) -> Result<Report> {
     let staging = Staging::open(&config.mirror, config.staging.as_deref())?;
     let listing = config.view.list(config.class.as_deref())?;
     let catalog = Catalog::of(&listing);
-    let mirrored: BTreeMap<PathBuf, u64> = listing::list_mirror(&config.mirror)?
+    let mirrored: BTreeMap<PathBuf, Held> = listing::list_mirror(&config.mirror)?
         .into_iter()
-        .map(|found| (found.folder.path().join(&found.name), found.bytes))
+        .map(|Found { folder, name, bytes, modified }| {
+            (folder.path().join(name), Held { bytes, modified })
+        })
         .collect();
     let progress = Progress::of_bytes(missing_bytes(&catalog, &listing, &mirrored));
     let run = Run {
@@ -115,8 +113,31 @@ pub fn once(config: &OnceConfig, cancel: &Cancel) -> Result<Report> {
     worker.finish(ended, started)
 }
 
+/// Keeps what a line of the log vouches for. What was found damaged or in conflict is not vouched for
+/// any more, until it is read again and right.
+fn remember(recorded: &mut BTreeMap<String, Expected>, mirror: &str, event: Event) {
+    match event {
+        Event::Copied(line) | Event::Verified(line) if line.mirror == mirror => {
+            let FileLine { path, bytes, sha256, .. } = line;
+            let _earlier = recorded.insert(path, Expected { bytes, sha256 });
+        }
+        Event::Mismatch(trouble) if trouble.mirror == mirror => {
+            for key in keys_of(&trouble.path).into_iter().flatten() {
+                let _vouched = recorded.remove(&key);
+            }
+        }
+        Event::Copied(_)
+        | Event::Verified(_)
+        | Event::Mismatch(_)
+        | Event::Failed(_)
+        | Event::Run(_)
+        | Event::Restore(_)
+        | Event::Recovered { .. } => {}
+    }
+}
+
 /// How many bytes are to be copied, for the progress bar.
-fn missing_bytes(catalog: &Catalog, listing: &[Found], mirrored: &BTreeMap<PathBuf, u64>) -> u64 {
+fn missing_bytes(catalog: &Catalog, listing: &[Found], mirrored: &BTreeMap<PathBuf, Held>) -> u64 {
     let sizes: BTreeMap<PathBuf, u64> =
         listing.iter().map(|found| (found.folder.path().join(&found.name), found.bytes)).collect();
     let files = catalog
@@ -158,8 +179,8 @@ struct Worker<'run> {
     audit: AuditLog,
     /// What earlier runs left in the mirror, by path below it.
     recorded: BTreeMap<String, Expected>,
-    /// What is in the mirror, and how long it is.
-    mirrored: BTreeMap<PathBuf, u64>,
+    /// What is in the mirror.
+    mirrored: BTreeMap<PathBuf, Held>,
     mirror: Mirror<'run>,
     run: Run,
 }
@@ -190,7 +211,8 @@ impl Worker<'_> {
             let path = folder.join(&source.name);
             let key = path.to_string_lossy().into_owned();
             let mirrored = self.mirrored.get(&path).copied();
-            let action = decide(&source.expected, mirrored, self.recorded.get(&key));
+            let recorded = self.recorded.get(&key);
+            let action = decide(&source.expected, source.modified, mirrored, recorded);
             if action == Action::Believe {
                 continue;
             }

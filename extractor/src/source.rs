@@ -1,6 +1,8 @@
 //! I/O: the three files of one backup in the view, open, and what each of them must be.
 
 use std::fs::File;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -35,6 +37,8 @@ pub(crate) struct Source {
     pub(crate) file: File,
     /// What it must be.
     pub(crate) expected: Expected,
+    /// When it was last changed, in whole seconds.
+    pub(crate) modified: i64,
 }
 
 impl Source {
@@ -50,7 +54,8 @@ impl Source {
         let (manifest, manifest_bytes) =
             Self::small(view, &folder, backup.name.file(Role::Manifest), MANIFEST_BYTES_MAX)?;
         let path = folder.join(name);
-        let (file, bytes) = open(&path)?;
+        let (file, meta) = open(&path)?;
+        let (bytes, modified) = (meta.len(), meta.mtime());
         let decoded = Manifest::decode(&manifest_bytes)
             .map_err(|error| Error::Mismatch(format!("its manifest is unusable: {error}")))?;
         let mut claims = vec![
@@ -60,7 +65,7 @@ impl Source {
         claims.extend(mount_claim(view, &file, &path)?);
         let sha256 = proof::agreed(&claims).map_err(doubt)?.to_owned();
         let expected = Expected { bytes, sha256 };
-        Ok([Self { name: name.to_owned(), path, file, expected }, digest, manifest])
+        Ok([Self { name: name.to_owned(), path, file, expected, modified }, digest, manifest])
     }
 
     /// A sidecar, and its bytes. What was parsed is what must arrive in the mirror.
@@ -79,9 +84,9 @@ impl Source {
             )));
         }
         // From a new descriptor, because this one has been read to its end.
-        let (file, _) = open(&path)?;
-        let expected = Expected { bytes: bytes.len() as u64, sha256 };
-        Ok((Self { name, path, file, expected }, bytes))
+        let (file, meta) = open(&path)?;
+        let (expected, modified) = (Expected { bytes: bytes.len() as u64, sha256 }, meta.mtime());
+        Ok((Self { name, path, file, expected, modified }, bytes))
     }
 }
 
@@ -89,8 +94,8 @@ fn mount_claim(view: &View, file: &File, path: &Path) -> Result<Option<Claim>> {
     Ok(view.digest(file, path)?.map(|sha256| Claim { by: "the mount", sha256 }))
 }
 
-fn open(path: &Path) -> Result<(File, u64)> {
+fn open(path: &Path) -> Result<(File, Metadata)> {
     let file = listing::open_file(path).map_err(Error::io(format!("open {}", path.display())))?;
     let meta = file.metadata().map_err(Error::io(format!("look at {}", path.display())))?;
-    Ok((file, meta.len()))
+    Ok((file, meta))
 }

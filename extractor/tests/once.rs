@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+use std::time::SystemTime;
 
 use crate::support::Place;
 use crate::support::beside;
@@ -122,16 +124,43 @@ fn a_name_with_other_bytes_is_never_replaced() {
     }
 }
 
+fn modified(path: &Path) -> SystemTime {
+    fs::metadata(path).unwrap().modified().unwrap()
+}
+
+fn set_modified(path: &Path, time: SystemTime) {
+    fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
 #[test]
-fn a_mirrored_file_that_changed_its_length_is_found_at_once_and_other_damage_by_rehash() {
+fn damage_is_found_by_length_or_time_at_once_and_else_by_rehash_and_stays_found() {
     let place = Place::new();
     three_backups(&place);
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    set_modified(&place.path("view/daily/2026-01-18_00-00-00.sql.gz"), long_ago);
     let _said = expect(0, &mut place.once(&[]));
     let copy = place.path("mirror/daily/2026-01-18/2026-01-18_00-00-00.sql.gz");
+    assert_eq!(modified(&copy), long_ago);
+
+    // What no directory shows, until somebody reads it. From then on it is known.
     flip_last_byte(&copy);
+    set_modified(&copy, long_ago);
     let _believed = expect(0, &mut place.once(&[]));
     let _found = expect(9, &mut place.once(&["--rehash"]));
+    let _still = expect(9, &mut place.once(&[]));
+
+    // Right again, whatever its time.
+    flip_last_byte(&copy);
+    let _healed = expect(0, &mut place.once(&[]));
+    assert_eq!(modified(&copy), long_ago);
+    let lines = place.audit_lines().len();
+    let _believed = expect(0, &mut place.once(&[]));
+    assert_eq!(place.audit_lines().len(), lines + 1);
+
+    flip_last_byte(&copy);
+    let _by_its_time = expect(9, &mut place.once(&[]));
     fs::write(&copy, "short").unwrap();
+    set_modified(&copy, long_ago);
     let _found = expect(9, &mut place.once(&[]));
     assert_eq!(fs::read(&copy).unwrap(), b"short");
 }

@@ -208,7 +208,7 @@ pub(crate) fn beside(dump: &Path, suffix: &str) -> PathBuf {
 }
 
 pub(crate) fn rows(schema: &str, table: &str, rows: u64) -> TableRows {
-    TableRows { schema: schema.to_owned(), table: table.to_owned(), rows }
+    TableRows { schema: schema.to_owned(), table: table.to_owned(), rows, extension: false }
 }
 
 pub(crate) fn flip_last_byte(path: &Path) {
