@@ -5,6 +5,7 @@
 //! sealed. The rows are counted after it.
 
 mod chosen;
+mod complaint;
 mod logged;
 mod psql;
 mod server;
@@ -33,6 +34,7 @@ use crate::exit::Exit;
 use crate::progress::Progress;
 use crate::progress::pace;
 use crate::restore::chosen::Chosen;
+use crate::restore::complaint::complaint;
 use crate::restore::logged::Logged;
 use crate::restore::psql::Psql;
 use crate::restore::psql::Running;
@@ -41,6 +43,7 @@ use crate::restore::stream::Fault;
 use crate::restore::stream::Gate;
 use crate::restore::version::Version;
 use crate::restore::version::objection;
+use crate::restore::version::too_old;
 
 /// Of tables whose rows differ, so many are named.
 const TABLES_SHOWN: usize = 5;
@@ -94,7 +97,7 @@ async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Res
     let manifest = Arc::new(manifest);
     feed(config, &server, &psql, file, &manifest, cancel).await?;
     tokio::select! {
-        verdict = check_rows(&server, &manifest) => verdict?,
+        verdict = check_rows(&server, &manifest) => verdict.map_err(after_commit)?,
         () = cancel.requested() => return Err(Error::Cancelled(
             "the restore is committed, but its rows were not compared with the manifest",
         )),
@@ -129,14 +132,13 @@ async fn prepare(config: &RestoreConfig, manifest: &Manifest) -> Result<(Server,
         return Err(Error::Refused(objection));
     }
     let from = Version::of_server(manifest.server_version_num);
-    if there.major < from.major {
-        let older = format!("the dump is from PostgreSQL {from}, the server has only {there}");
+    if let Some(older) = too_old(from, Version::find(&manifest.dump_version), there) {
         if !config.force {
-            return Err(Error::Refused(format!("{older}: use a newer server, or --force")));
+            return Err(Error::Refused(format!("{older}, or --force")));
         }
         warn!("{older}: it may not understand all of it");
     }
-    if let Some(objects) = server.contents().await? {
+    if let Some(objects) = server.contents(target).await? {
         if !config.force {
             return Err(Error::Refused(format!(
                 "the database {} is not empty: it has {objects}. Restore into a new one, or use \
@@ -194,16 +196,13 @@ async fn feed(
     match (fed.map_err(gone)?, ended) {
         (Ok(()), Ok((status, _))) if status.success() => Ok(()),
         (Err(Fault::Ours(error)), _) => undo(server, running, &application, error).await,
-        (Ok(()), Ok((_, lines))) if lost(&lines) => Err(Error::Failed(
-            "the connection was lost during the COMMIT. Look at the database: it has either all of \
-             the backup or nothing of it"
-                .to_owned(),
-        )),
-        (Ok(()), Ok((_, lines))) => {
-            undo(server, running, &application, complaint(&lines, "no error")).await
+        (Ok(()), Ok((status, lines))) => {
+            let why = complaint(true, &lines, &format!("nothing ({status})"));
+            undo(server, running, &application, why).await
         }
         (Err(Fault::Psql(pipe)), Ok((_, lines))) => {
-            undo(server, running, &application, complaint(&lines, &pipe.to_string())).await
+            let why = complaint(false, &lines, &pipe.to_string());
+            undo(server, running, &application, why).await
         }
         (_, Err(error)) => undo(server, running, &application, error).await,
     }
@@ -218,34 +217,18 @@ async fn undo(server: &Server, mut running: Running, application: &str, why: Err
     Err(why)
 }
 
-/// Whether `psql` lost its connection.
-fn lost(lines: &[String]) -> bool {
-    lines.iter().any(|line| line.contains("server closed the connection"))
-}
-
-/// Why `psql` gave up, with what a person can do about the usual reasons.
-fn complaint(lines: &[String], otherwise: &str) -> Error {
-    let has = |words: &str| lines.iter().any(|line| line.contains(words));
-    let advice = if has("role \"") && has("does not exist") {
-        " Create the role first (createuser), then try again."
-    } else if has("extension \"") && has("is not available") {
-        " Install the extension's package on the server, then try again."
-    } else {
-        ""
-    };
-    let said = if lines.is_empty() { otherwise.to_owned() } else { lines.join("\n  ") };
-    Error::Failed(format!(
-        "psql stopped at an error, and the transaction was undone.{advice} It said:\n  {said}"
-    ))
-}
-
 /// Compares every table with the manifest, then lets the planner know what is there.
 async fn check_rows(server: &Server, manifest: &Manifest) -> Result<()> {
     server.see_all_rows().await?;
     let mut differing = Vec::new();
     for table in &manifest.tables {
-        let found = server.rows(table).await?;
-        if found != Some(table.rows) {
+        let found = server.rows(table, &manifest.tables).await?;
+        // Creating an extension fills its tables; the dump adds what its users did.
+        let right = match found {
+            Some(rows) if table.extension => rows >= table.rows,
+            found => found == Some(table.rows),
+        };
+        if !right {
             let found = found.map_or("is missing".to_owned(), |rows| format!("has {rows} rows"));
             let name = format!("{}.{}", table.schema, table.table);
             differing.push(format!("{name} {found} instead of {}", table.rows));
@@ -265,6 +248,16 @@ async fn check_rows(server: &Server, manifest: &Manifest) -> Result<()> {
         manifest.tables.len(),
         differing[..shown].join(", ")
     )))
+}
+
+/// Whatever goes wrong when the rows are counted, the user must know that they are there.
+fn after_commit(error: Error) -> Error {
+    if matches!(error, Error::Mismatch(_)) {
+        return error;
+    }
+    Error::Failed(format!(
+        "the restore is committed, but its rows were not compared with the manifest: {error}"
+    ))
 }
 
 /// A restore at night must not fail because of its log, so here trouble with it is only told.

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use worm_ingest::manifest::TableRows;
+
 use crate::postgres::Database;
 use crate::postgres::Server;
 use crate::support::Place;
@@ -134,4 +136,52 @@ fn a_server_that_is_gone_and_a_database_that_is_not_there_are_told_apart() {
     let _command = command.arg("restore").arg(&dump).args(["--to", "postgres:///x?host=/nowhere"]);
     let (_, error) = expect(8, command.env("WORM_EXTRACTION_AUDIT", place.audit()));
     assert!(error.contains("cannot connect to /nowhere:5432/x"), "{error}");
+}
+
+#[test]
+fn a_server_that_accepts_and_never_answers_is_not_waited_for() {
+    let place = Place::new();
+    let folder = place.path("mirror/daily");
+    std::fs::create_dir_all(&folder).unwrap();
+    let dump = put_backup(&folder, "2026-01-18_00-00-00", b"SELECT 1;\n", &[]);
+    // The system accepts for it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let url = format!("postgres://me@127.0.0.1:{port}/app?connect_timeout=1");
+    let mut command = program();
+    let _command = command.arg("restore").arg(&dump).args(["--to", &url]);
+    let (_, error) = expect(8, command.env("WORM_EXTRACTION_AUDIT", place.audit()));
+    assert!(error.contains("did not answer within 1 seconds"), "{error}");
+}
+
+/// Writes a dump by hand, and restores it with this table list.
+#[track_caller]
+fn restored(sql: &str, tables: &[TableRows], code: i32) -> String {
+    let place = Place::new();
+    let folder = place.path("mirror/daily");
+    std::fs::create_dir_all(&folder).unwrap();
+    let dump = put_backup(&folder, "2026-01-18_00-00-00", sql.as_bytes(), tables);
+    let target = Server::shared().database();
+    expect(code, &mut restore(&place, &dump, &target)).1
+}
+
+#[test]
+fn partitions_that_the_manifest_lists_are_not_counted_for_their_root_again() {
+    let sql = "CREATE TABLE public.root (k int) PARTITION BY LIST (k);\n\
+               CREATE TABLE public.one PARTITION OF public.root FOR VALUES IN (1);\n\
+               CREATE TABLE public.two PARTITION OF public.root FOR VALUES IN (2);\n\
+               INSERT INTO public.root VALUES (1), (2), (2);\n";
+    let tables = |root| [rows("public", "root", root), rows("public", "two", 2)];
+    let _said = restored(sql, &tables(1), 0);
+    let error = restored(sql, &tables(3), 9);
+    assert!(error.contains("public.root has 1 rows instead of 3"), "{error}");
+}
+
+#[test]
+fn a_table_of_an_extension_may_have_rows_of_the_extension_besides() {
+    let sql = "CREATE TABLE public.a (k int);\nINSERT INTO public.a VALUES (1), (2);\n";
+    let table = |rows| TableRows { extension: true, ..self::rows("public", "a", rows) };
+    let _said = restored(sql, &[table(1)], 0);
+    let error = restored(sql, &[table(3)], 9);
+    assert!(error.contains("public.a has 2 rows instead of 3"), "{error}");
 }

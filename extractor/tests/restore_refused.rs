@@ -195,7 +195,12 @@ fn other_rows_than_the_manifest_says_are_told() {
 fn an_older_server_needs_force() {
     let scene = Scene::new(SQL);
     change_manifest(&scene.dump, |manifest| manifest.server_version_num = 990_000);
-    scene.fails(4, "use a newer server, or --force");
+    scene.fails(4, "use a server of version 99 or newer, or --force");
+    change_manifest(&scene.dump, |manifest| {
+        manifest.server_version_num = 150_001;
+        manifest.dump_version = "pg_dump (PostgreSQL) 98.1".to_owned();
+    });
+    scene.fails(4, "use a server of version 98 or newer, or --force");
     let _said = expect(0, scene.restore().arg("--force"));
 }
 
@@ -226,4 +231,51 @@ fn to_be_killed_in_the_middle_commits_nothing() {
     holder.release(&scene);
     wait_until("psql has ended", || scene.sessions("true") == "0");
     scene.target.assert_untouched();
+}
+
+/// The children of a process: here, of a restore, its `psql`.
+fn children(id: u32) -> Vec<rustix::process::Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("children")));
+    let lists: Vec<String> = lists.map(Result::unwrap).collect();
+    let ids = lists.iter().flat_map(|list| list.split_whitespace());
+    ids.map(|id| rustix::process::Pid::from_raw(id.parse().unwrap()).unwrap()).collect()
+}
+
+#[test]
+fn an_answer_to_the_commit_that_is_lost_is_not_called_undone() {
+    let scene = Scene::new(&format!(
+        "{SQL}CREATE FUNCTION public.wait() RETURNS trigger LANGUAGE plpgsql AS $$\
+         BEGIN PERFORM pg_advisory_lock(42); RETURN NULL; END $$;\n\
+         CREATE CONSTRAINT TRIGGER t AFTER INSERT ON public.a DEFERRABLE INITIALLY DEFERRED \
+         FOR EACH ROW EXECUTE FUNCTION public.wait();\n\
+         INSERT INTO public.a VALUES (3);\n"
+    ));
+    let _holder = Holder::of(&scene);
+    let running = start(&mut scene.restore());
+    wait_until("the COMMIT waits", || {
+        scene.sessions("wait_event_type = 'Lock' AND query = 'COMMIT;'") == "1"
+    });
+    let psql = children(running.id());
+    assert_eq!(psql.len(), 1);
+    rustix::process::kill_process(psql[0], rustix::process::Signal::KILL).unwrap();
+    let output = end(running);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("either all of the backup or nothing of it"), "{error}");
+    assert_eq!(scene.sessions("true"), "0");
+}
+
+#[test]
+fn rows_that_cannot_be_counted_are_committed_all_the_same() {
+    let scene = Scene::new(&format!(
+        "{SQL}ALTER TABLE public.a RENAME TO c;\n\
+         CREATE FUNCTION public.fail() RETURNS int LANGUAGE plpgsql AS $$\
+         BEGIN RAISE EXCEPTION 'not today'; END $$;\n\
+         CREATE VIEW public.a AS SELECT public.fail();\n"
+    ));
+    let (_, error) = expect(1, &mut scene.restore());
+    assert!(error.contains("the restore is committed, but its rows were not"), "{error}");
+    assert!(error.contains("not today"), "{error}");
+    assert_eq!(scene.target.sql("SELECT count(*) FROM c"), "2");
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
@@ -17,6 +18,8 @@ const OBJECTS_SHOWN: usize = 3;
 /// How long a server may take to undo what a killed client had begun, in steps of [`STEP`].
 const STEPS_MAX: u32 = 600;
 const STEP: Duration = Duration::from_millis(100);
+/// A server that answers at all answers a question about itself in this time.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A connection to the database to restore into.
 pub(crate) struct Server {
@@ -29,24 +32,26 @@ impl Server {
     /// Connects, and asks for the version.
     pub(crate) async fn connect(target: &Target) -> Result<Self> {
         let mut config = target.config.clone();
-        let (client, connection) = config
-            .application_name("worm-extractor")
-            .connect(NoTls)
-            .await
-            .map_err(|error| refusal(target, &error))?;
+        // The driver's own limit ends when the socket is open: a server may hang after that.
+        let limit = config.get_connect_timeout().copied().unwrap_or(PATIENCE);
+        let connecting = config.application_name("worm-extractor").connect(NoTls);
+        let connected = in_time(limit, &target.shown, connecting).await?;
+        let (client, connection) = connected.map_err(|error| refusal(target, &error))?;
         // Its error, if any, comes back from the next query as well.
         drop(tokio::spawn(connection));
-        let row = client
-            .query_one("SELECT current_setting('server_version_num')::int4", &[])
-            .await
+        let question = "SELECT current_setting('server_version_num')::int4";
+        let row = in_time(PATIENCE, &target.shown, client.query_one(question, &[]))
+            .await?
             .map_err(failed("ask for the version of the server"))?;
         let version: i32 = row.get(0);
         Ok(Self { client, version_num: version.unsigned_abs() })
     }
 
     /// What the database holds already: `table public.a, view public.b and 7 more`.
-    pub(crate) async fn contents(&self) -> Result<Option<String>> {
-        let rows = self.client.query(CONTENTS, &[]).await.map_err(failed("look for objects"))?;
+    pub(crate) async fn contents(&self, target: &Target) -> Result<Option<String>> {
+        let rows = in_time(PATIENCE, &target.shown, self.client.query(CONTENTS, &[]))
+            .await?
+            .map_err(failed("look for objects"))?;
         let names: Vec<String> = rows.iter().take(OBJECTS_SHOWN).map(|row| row.get(0)).collect();
         if names.is_empty() {
             return Ok(None);
@@ -76,18 +81,28 @@ impl Server {
 
     /// The rows of one table, without those of its heirs. Where `pg_dump` writes the rows of
     /// partitions under the name of their root, as it does for a hash of an enum, the manifest
-    /// names the root: a partitioned table has no rows of its own, so all of its rows are meant.
-    pub(crate) async fn rows(&self, table: &TableRows) -> Result<Option<u64>> {
+    /// names the root: a partitioned table has no rows of its own, so the rows of all partitions
+    /// are meant that are not themselves in `listed`.
+    pub(crate) async fn rows(
+        &self,
+        table: &TableRows,
+        listed: &[TableRows],
+    ) -> Result<Option<u64>> {
         let kind = "SELECT c.relkind = 'p' FROM pg_catalog.pg_class c \
                     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                     WHERE n.nspname = $1 AND c.relname = $2";
         let found = self.client.query_opt(kind, &[&table.schema, &table.table]).await;
         let Some(row) = found.map_err(failed("look for the table"))? else { return Ok(None) };
-        let only = if row.get(0) { "" } else { "ONLY " };
         let name = format!("{}.{}", quoted(&table.schema), quoted(&table.table));
-        let question = format!("SELECT count(*) FROM {only}{name}");
-        let row = self.client.query_one(&question, &[]).await.map_err(failed("count the rows"))?;
-        let rows: i64 = row.get(0);
+        let counted = if row.get(0) {
+            let schemas: Vec<&str> = listed.iter().map(|table| table.schema.as_str()).collect();
+            let tables: Vec<&str> = listed.iter().map(|table| table.table.as_str()).collect();
+            let question = format!("SELECT count(*) FROM {name} {NOT_LISTED}");
+            self.client.query_one(&question, &[&schemas, &tables]).await
+        } else {
+            self.client.query_one(&format!("SELECT count(*) FROM ONLY {name}"), &[]).await
+        };
+        let rows: i64 = counted.map_err(failed("count the rows"))?.get(0);
         Ok(Some(rows.unsigned_abs()))
     }
 
@@ -100,6 +115,21 @@ impl Server {
     pub(crate) async fn analyze(&self) -> Result<()> {
         self.client.batch_execute("ANALYZE").await.map_err(failed("ANALYZE the database"))
     }
+}
+
+/// Leaves out the rows of tables that a manifest lists.
+const NOT_LISTED: &str = "WHERE tableoid NOT IN (
+    SELECT c.oid FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN unnest($1::text[], $2::text[]) AS listed (schema, name)
+    ON n.nspname = listed.schema AND c.relname = listed.name)";
+
+/// Waits for a server no longer than `limit`.
+async fn in_time<T>(limit: Duration, server: &str, answer: impl Future<Output = T>) -> Result<T> {
+    timeout(limit, answer).await.map_err(|_elapsed| {
+        let seconds = limit.as_secs();
+        Error::Unreachable(format!("{server} did not answer within {seconds} seconds"))
+    })
 }
 
 /// Everything that a user may have made, extensions and their members left out.

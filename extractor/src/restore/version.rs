@@ -71,6 +71,20 @@ pub fn objection(dump: Option<Version>, psql: Version, server: Version) -> Optio
     None
 }
 
+/// Why a server may not understand a dump: it comes from a newer server, or a newer `pg_dump` wrote
+/// it, which writes for servers of its own version.
+#[must_use]
+pub fn too_old(from: Version, dump: Option<Version>, server: Version) -> Option<String> {
+    let needed = dump.map_or(from.major, |dump| dump.major.max(from.major));
+    (server.major < needed).then(|| {
+        let wrote = dump.map(|dump| format!(", written by pg_dump {dump}")).unwrap_or_default();
+        format!(
+            "the dump is from PostgreSQL {from}{wrote}, the server has only {server}: use a server \
+             of version {needed} or newer"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,5 +109,14 @@ mod tests {
         assert_eq!(objection(None, v(17, 6), v(15, 18)), None);
         assert!(objection(Some(v(15, 18)), v(15, 2), v(15, 18)).unwrap().contains("restrict"));
         assert!(objection(Some(v(15, 2)), v(15, 18), v(16, 1)).unwrap().contains("client-16"));
+    }
+
+    #[test]
+    fn a_server_must_keep_up_with_the_old_server_and_with_the_program() {
+        assert_eq!(too_old(v(15, 1), Some(v(15, 18)), v(15, 2)), None);
+        assert_eq!(too_old(v(15, 1), None, v(16, 0)), None);
+        assert!(too_old(v(16, 1), None, v(15, 9)).unwrap().contains("version 16"));
+        let newer_program = too_old(v(15, 1), Some(v(17, 6)), v(15, 9)).unwrap();
+        assert!(newer_program.contains("pg_dump 17.6") && newer_program.contains("version 17"));
     }
 }
