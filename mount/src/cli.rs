@@ -40,7 +40,7 @@ pub(crate) enum Command {
 }
 
 /// `worm mount`.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct MountArgs {
     /// Directory that backs the file system
     pub(crate) store: PathBuf,

@@ -10,12 +10,15 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
+use rustix::process::Resource;
+use rustix::process::getrlimit;
+use rustix::process::setrlimit;
 use signal_hook::consts::SIGINT;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 use worm_fs::clock::MachineClock;
 use worm_fs::config::Config;
+use worm_fs::fs::Descriptors;
 use worm_fs::fs::Options;
 use worm_fs::fs::Place;
 use worm_fs::fs::WormFs;
@@ -58,6 +61,7 @@ pub(crate) struct Plan {
 
 /// Serves until the end.
 pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
+    raise_limit();
     std::fs::create_dir_all(&args.run_dir)
         .map_err(Failure::doing(format_args!("make {}", args.run_dir.display())))?;
     start_logging(&plan, args)?;
@@ -69,10 +73,26 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
         let (store, key, config) = (plan.store.clone(), plan.key.clone(), plan.config.clone());
         WormFs::serve(Options { store, key, config, clock })?
     };
-    let mounts = match mount_all(&fs, &plan, args.read_only) {
+    let served = serve_at_its_places(&fs, &plan, args, signals);
+    // From here on nobody serves: nothing may be written into the bare directory.
+    let guarded = if args.read_only { Ok(()) } else { guard::place(&plan.mountpoint) };
+    served?;
+    guarded?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Mounts, serves, and takes all away again.
+fn serve_at_its_places(
+    fs: &Arc<WormFs>,
+    plan: &Plan,
+    args: &MountArgs,
+    signals: Signals,
+) -> Outcome {
+    let mounts = match mount_all(fs, plan, args.read_only) {
         Ok(mounts) => mounts,
         Err(failure) => {
-            fs.shut_down();
+            fs.shut_down(Descriptors::Unknown);
             return Err(failure);
         }
     };
@@ -88,24 +108,32 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
         tracing::warn!(message = failure.message);
     }
     let (stop, stopped) = channel();
-    let housekeeper = housekeep(Arc::clone(&fs), stopped)?;
+    let housekeeper = housekeep(Arc::clone(fs), stopped);
     tracing::info!(store = %plan.store.display(), at = %plan.mountpoint.display(), "serving");
     if args.report_ready {
         say(READY);
         leave_terminal();
     }
-    wait(&mounts, signals);
+    if housekeeper.is_ok() {
+        wait(&mounts, signals);
+    }
     drop(stop);
-    drop(housekeeper.join());
-    unmount_all(mounts);
-    fs.shut_down();
+    let descriptors = unmount_all(mounts, &plan.id);
+    let housekeeping = housekeeper.map(|thread| drop(thread.join()));
+    fs.shut_down(descriptors);
     if !args.read_only {
         drop(std::fs::remove_file(run_file::path(&args.run_dir, &plan.id)));
-        // From here on nobody serves: nothing may be written into the bare directory.
-        guard::place(&plan.mountpoint)?;
     }
-    tracing::info!("ended");
-    Ok(())
+    housekeeping
+}
+
+/// Files in the mount need descriptors here: as many as the host allows.
+fn raise_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!(%error, "the limit of open files stays");
+    }
 }
 
 fn start_logging(plan: &Plan, args: &MountArgs) -> Outcome {
@@ -143,7 +171,7 @@ fn mount_all(fs: &Arc<WormFs>, plan: &Plan, read_only: bool) -> Outcome<Mounts> 
         match mount_one(fs, plan, path, place) {
             Ok(mounted) => mounts.push((path.clone(), mounted)),
             Err(failure) => {
-                unmount_all(mounts);
+                unmount_all(mounts, &plan.id);
                 return Err(failure);
             }
         }
@@ -183,19 +211,22 @@ fn wait(mounts: &Mounts, mut signals: Signals) {
 
 /// Takes all places away. What is still in use is detached: whoever holds it open keeps a
 /// descriptor that answers errors once the daemon is gone.
-fn unmount_all(mounts: Mounts) {
+fn unmount_all(mounts: Mounts, id: &str) -> Descriptors {
+    let mut descriptors = Descriptors::AllClosed;
     for (path, mounted) in mounts {
         match target::standing(&path) {
-            Ok(Standing::Ours { dead, .. }) => {
-                let gently = rustix::mount::unmount(&path, UnmountFlags::empty());
+            Ok(Standing::Ours { dead, store, .. }) if store == id => {
+                let gently = target::unmount(&path);
                 if dead || gently.is_err() {
+                    descriptors = Descriptors::Unknown;
                     tracing::warn!(at = %path.display(), "still in use: detached");
                     if let Err(failure) = target::detach(&path) {
                         tracing::error!(message = failure.message);
                     }
                 }
             }
-            Ok(Standing::Nothing | Standing::Guard | Standing::Foreign(_)) => {}
+            // Somebody else has unmounted it; what stands there now is not ours.
+            Ok(_) => {}
             Err(failure) => tracing::error!(message = failure.message),
         }
         // The last requests: most of all the closing of files.
@@ -205,12 +236,13 @@ fn unmount_all(mounts: Mounts) {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        if mounted.is_over()
-            && let Err(error) = mounted.join()
-        {
+        if !mounted.is_over() {
+            descriptors = Descriptors::Unknown;
+        } else if let Err(error) = mounted.join() {
             tracing::error!(%error, "a mount ended badly");
         }
     }
+    descriptors
 }
 
 /// Removes what is over and notes the clocks, now and then.

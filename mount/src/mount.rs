@@ -33,12 +33,20 @@ pub(crate) fn run(args: &MountArgs) -> Outcome {
     if !args.foreground && !args.report_ready {
         return behind();
     }
+    let args = &with_absolute_paths(args)?;
     let done = plan(args).and_then(|plan| daemon::serve(plan, args));
     if let (Err(failure), true) = (&done, args.report_ready) {
         // The command that waits prints it.
         say(format_args!("{} {}", failure.exit as u8, failure.message.replace('\n', " ")));
     }
     done
+}
+
+/// The daemon leaves the directory in which it was started.
+fn with_absolute_paths(args: &MountArgs) -> Outcome<MountArgs> {
+    let run_dir = std::path::absolute(&args.run_dir)
+        .map_err(Failure::doing(format_args!("find {}", args.run_dir.display())))?;
+    Ok(MountArgs { run_dir, ..args.clone() })
 }
 
 /// Starts the daemon as a process of its own and waits until its mount answers.

@@ -97,6 +97,17 @@ pub(crate) fn clear(target: &Path, store: &str) -> Outcome {
     Err(Failure::new(Exit::Busy, format_args!("{}: too many mounts here", target.display())))
 }
 
+/// Takes the topmost mount away, unless somebody uses it.
+///
+/// The kernel drops requests that it has not handed over when it unmounts, closings of files
+/// among them. Asking something first lets those that came before be handed over.
+pub(crate) fn unmount(target: &Path) -> Result<(), Errno> {
+    if let Err(error) = rustix::fs::statfs(target) {
+        tracing::debug!(%error, "not answering");
+    }
+    rustix::mount::unmount(target, UnmountFlags::empty())
+}
+
 /// Takes the topmost mount away from the name space, even when it is dead or in use.
 pub(crate) fn detach(target: &Path) -> Outcome {
     rustix::mount::unmount(target, UnmountFlags::DETACH)

@@ -5,7 +5,6 @@ use std::time::Duration;
 use std::time::Instant;
 
 use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
 use worm_fs::store;
 
 use crate::cli::UmountArgs;
@@ -50,7 +49,7 @@ pub(crate) fn run(args: &UmountArgs) -> Outcome {
 
 /// Takes a live mount away, unless somebody uses it.
 fn unmount(path: &Path) -> Outcome {
-    match rustix::mount::unmount(path, UnmountFlags::empty()) {
+    match target::unmount(path) {
         Ok(()) => Ok(()),
         Err(Errno::BUSY) => {
             let message = format!("{}: files are open there: end what uses them", path.display());

@@ -4,6 +4,7 @@ mod chain;
 mod containers;
 mod daemon;
 mod promise;
+mod races;
 mod reference;
 mod shell;
 mod tidy;

@@ -1,5 +1,6 @@
 //! PURE: what is alive in a store, as a fold over its ledger and nothing else.
 
+mod check;
 mod groups;
 
 use std::collections::BTreeMap;
@@ -184,6 +185,7 @@ impl Catalog {
     }
 
     fn follow(&mut self, line: &Line) -> Result<(), String> {
+        self.check(&line.event, line.clock_ms)?;
         match &line.event {
             Event::Created { .. } => Err("a store is made once".to_owned()),
             Event::Started { reading, credit_ms, .. } => {
@@ -212,22 +214,23 @@ impl Catalog {
                 directory.changed_ms = system_ms(line);
                 Ok(())
             }
-            Event::DirectoryRemoved { id, path, .. } => self.remove(line, *id, path),
+            Event::DirectoryRemoved { id, path, .. } => {
+                self.remove(line, *id, path)?;
+                // No file has this length.
+                self.removed.insert(path.clone(), u64::MAX);
+                Ok(())
+            }
             Event::Sealed { .. } | Event::Incomplete { .. } => self.finished(line),
-            Event::Extended { id, path, retain_until_ms, .. } => {
-                let Some(Node::File(file)) = self.nodes.get_mut(id) else {
-                    return Err(format!("no file {path}"));
-                };
-                // Whoever wrote the line, nothing here shortens a retention.
-                file.retain_until_ms = file.retain_until_ms.max(*retain_until_ms);
+            Event::Extended { id, retain_until_ms, .. } => {
+                if let Some(Node::File(file)) = self.nodes.get_mut(id) {
+                    // Whoever wrote the line, nothing here shortens a retention.
+                    file.retain_until_ms = file.retain_until_ms.max(*retain_until_ms);
+                }
                 Ok(())
             }
             Event::Removed { id, path, .. } => {
-                let Some(file) = self.get_file(*id) else { return Err(format!("no file {path}")) };
-                if self.end_of(*id).is_none_or(|end| end > line.clock_ms) {
-                    return Err(format!("{path} was removed before its retention end"));
-                }
-                self.removed.insert(path.clone(), file.size);
+                let size = self.get_file(*id).map_or(0, |file| file.size);
+                self.removed.insert(path.clone(), size);
                 self.remove(line, *id, path)
             }
         }
@@ -348,13 +351,7 @@ impl Catalog {
 
     fn insert(&mut self, line: &Line, id: u64, path: &StorePath, node: Node) -> Result<(), String> {
         let (parent, name) = self.place(path)?;
-        if self.nodes.contains_key(&id) {
-            return Err(format!("{path}: number {id} is taken"));
-        }
         let directory = self.directory_mut(parent).ok_or_else(|| format!("{path}: in a file"))?;
-        if directory.children.contains_key(&name) {
-            return Err(format!("{path}: the name is taken"));
-        }
         directory.children.insert(name, id);
         directory.changed_ms = system_ms(line);
         self.nodes.insert(id, node);
@@ -363,12 +360,6 @@ impl Catalog {
     }
 
     fn remove(&mut self, line: &Line, id: u64, path: &StorePath) -> Result<(), String> {
-        if self.find(path) != Some(id) {
-            return Err(format!("{path}: not the name of {id}"));
-        }
-        if self.get_directory(id).is_some_and(|directory| !directory.children.is_empty()) {
-            return Err(format!("{path}: not empty"));
-        }
         let (parent, name) = self.place(path)?;
         if let Some(directory) = self.directory_mut(parent) {
             directory.children.remove(&name);

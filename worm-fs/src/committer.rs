@@ -1,6 +1,7 @@
 //! The one writer of the ledger. Whoever has something to record waits here; all who wait are
 //! served by one sync (group commit).
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use parking_lot::RwLock;
 use rustix::io::Errno;
 
+use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::clock::Reading;
 use crate::clock::rfc3339;
@@ -100,6 +102,41 @@ pub(crate) struct Writer {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// What the jobs of a batch touch.
+#[derive(Debug, Default)]
+struct Touched {
+    /// Files and directories that change, with the files that end together with them.
+    changed: HashSet<u64>,
+    /// Directories in which something is made or removed.
+    parents: HashSet<u64>,
+    /// Files and directories that go.
+    gone: HashSet<u64>,
+}
+
+impl Touched {
+    /// Adds what a job touches, unless an earlier job touches it as well.
+    fn admit(&mut self, catalog: &Catalog, drafts: &[Draft]) -> bool {
+        let (mut changed, mut parents, mut gone) = (Vec::new(), Vec::new(), Vec::new());
+        for Draft { event, .. } in drafts {
+            let Some((id, path)) = event.subject() else { continue };
+            changed.extend(catalog.group_of(id));
+            parents.extend(path.and_then(|path| catalog.find(&path.split().0)));
+            if matches!(event, Event::Removed { .. } | Event::DirectoryRemoved { .. }) {
+                gone.push(id);
+            }
+        }
+        let apart = !changed.iter().any(|id| self.changed.contains(id))
+            && !parents.iter().any(|id| self.gone.contains(id))
+            && !gone.iter().any(|id| self.parents.contains(id));
+        if apart {
+            self.changed.extend(changed);
+            self.parents.extend(parents);
+            self.gone.extend(gone);
+        }
+        apart
+    }
+}
+
 /// A line that is ready, with its digest.
 type Ready = (Line, Digest);
 
@@ -112,8 +149,38 @@ impl Writer {
             {
                 batch.push(next);
             }
-            self.serve(batch);
+            while !batch.is_empty() {
+                let later = self.admit(&mut batch);
+                self.serve(batch);
+                batch = later;
+            }
         }
+    }
+
+    /// Answers jobs that contradict the state, so that no line which could not be followed
+    /// reaches the disk, and takes out those that touch what an earlier one of the batch touches:
+    /// they are looked at again when that is done.
+    fn admit(&self, batch: &mut Vec<Job>) -> Vec<Job> {
+        let (mut touched, mut later) = (Touched::default(), Vec::new());
+        let reading = self.clock.read();
+        let state = self.state.read();
+        let now_ms = state.catalog.anchor.now(&reading);
+        for job in std::mem::take(batch) {
+            if !later.is_empty() || !touched.admit(&state.catalog, &job.drafts) {
+                later.push(job);
+                continue;
+            }
+            let check = |draft: &Draft| state.catalog.check(&draft.event, now_ms);
+            match job.drafts.iter().try_for_each(check) {
+                Ok(()) => batch.push(job),
+                Err(what) => {
+                    tracing::warn!(what, "not recorded: something else came first");
+                    let came_first = Error::store("record it")(Errno::BUSY);
+                    drop(job.done.send(Err(came_first)));
+                }
+            }
+        }
+        later
     }
 
     fn serve(&mut self, batch: Vec<Job>) {
@@ -148,6 +215,10 @@ impl Writer {
         if let Err(error) = self.ledger.reserve() {
             tracing::warn!(%error, "no room to reserve for the ledger");
         }
+        // What the head needs is taken first: without it nothing is written at all.
+        let spare = durable::open_spare(&self.root, layout::HEAD_SPARE).map_err(|error| {
+            (format!("the head cannot be written: {error}"), Errno::from_io_error(&error))
+        })?;
         if let Err((error, trust)) = self.ledger.append(&bytes) {
             let why = format!("the ledger cannot be written: {error}");
             if trust == Trust::Lost {
@@ -158,8 +229,8 @@ impl Writer {
         let store = self.state.read().catalog.store.clone();
         let head = Head { store, seq: last.seq, digest: *digest };
         let note = self.signer.sign(&head);
-        let replaced =
-            durable::replace(&self.root, layout::HEAD, layout::HEAD_SPARE, note.as_bytes());
+        let names = (layout::HEAD, layout::HEAD_SPARE);
+        let replaced = durable::replace_by(&self.root, names, spare, note.as_bytes());
         if let Err(error) = replaced {
             // The lines are there but not covered: nothing may be acknowledged any more.
             let why = format!("the head cannot be written: {error}");
@@ -210,6 +281,9 @@ impl Writer {
                 Some(kept_ms) => event.kept_until(clock_ms.saturating_add(kept_ms)),
                 None => event,
             };
+            // The clocks of the very moment that the line carries.
+            let noted = || Event::Clock { reading: reading.clone() };
+            let event = if matches!(event, Event::Clock { .. }) { noted() } else { event };
             seq += 1;
             let line = Line { seq, prev, clock_ms, time: time.clone(), event };
             let encoded = line.encode().map_err(|error| error.to_string())?;

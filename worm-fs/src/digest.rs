@@ -1,6 +1,8 @@
 //! The SHA-256 of a file while it is written: computed beside the writing, on a thread of its
 //! own, as long as the bytes come in order.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::SyncSender;
 use std::sync::mpsc::sync_channel;
@@ -17,6 +19,29 @@ const INLINE_BYTES_MAX: u64 = 256 * 1024;
 const BUFFER_BYTES: usize = 1 << 20;
 /// Buffers in flight; the writer waits when all are full.
 const BUFFERS: usize = 6;
+/// Files that are digested on threads of their own at a time: beyond that it gains nothing and
+/// costs memory.
+const PIPES_MAX: usize = 32;
+
+/// How many there are.
+static PIPES: AtomicUsize = AtomicUsize::new(0);
+
+/// One of them, counted while it is there.
+#[derive(Debug)]
+struct Place;
+
+impl Place {
+    fn take() -> Option<Self> {
+        let room = |pipes| (pipes < PIPES_MAX).then_some(pipes + 1);
+        PIPES.fetch_update(Ordering::AcqRel, Ordering::Acquire, room).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        PIPES.fetch_sub(1, Ordering::AcqRel);
+    }
+}
 
 /// A digest on its way.
 #[derive(Debug)]
@@ -39,6 +64,7 @@ struct Pipe {
     full: SyncSender<Vec<u8>>,
     empty: Receiver<Vec<u8>>,
     thread: JoinHandle<Sha256>,
+    place: Place,
 }
 
 impl Digester {
@@ -55,9 +81,11 @@ impl Digester {
         match &mut self.state {
             State::Inline(hasher) => {
                 hasher.update(bytes);
-                if self.next > INLINE_BYTES_MAX {
-                    let hasher = std::mem::take(hasher);
-                    self.state = Pipe::start(hasher).map_or(State::Scattered, State::Piped);
+                // Without a thread of its own the file is digested by the one that writes it.
+                if self.next > INLINE_BYTES_MAX
+                    && let Some(pipe) = Pipe::start(hasher.clone())
+                {
+                    self.state = State::Piped(pipe);
                 }
             }
             State::Piped(pipe) => {
@@ -90,6 +118,7 @@ impl Digester {
 
 impl Pipe {
     fn start(mut hasher: Sha256) -> Option<Self> {
+        let place = Place::take()?;
         let (full, work) = sync_channel::<Vec<u8>>(BUFFERS);
         // One more than it starts with: the one that is being filled comes back here, too, and
         // giving a buffer back must never wait.
@@ -107,7 +136,7 @@ impl Pipe {
             hasher
         };
         let thread = std::thread::Builder::new().name("digest".to_owned()).spawn(digest).ok()?;
-        Some(Self { filling: Vec::new(), full, empty, thread })
+        Some(Self { filling: Vec::new(), full, empty, thread, place })
     }
 
     fn update(&mut self, mut bytes: &[u8]) -> bool {
@@ -128,7 +157,7 @@ impl Pipe {
     }
 
     fn finish(self) -> Option<Sha256> {
-        let Self { filling, full, empty, thread } = self;
+        let Self { filling, full, empty, thread, place: _place } = self;
         full.send(filling).ok()?;
         drop(full);
         drop(empty);

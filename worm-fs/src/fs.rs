@@ -33,6 +33,7 @@ pub use attributes::Life;
 pub use handles::HandleId;
 pub use read::Content;
 pub use read::Entry;
+pub use start::Descriptors;
 pub use start::Options;
 pub use state::OPEN_FILES_MAX;
 pub use write::AttributeChange;

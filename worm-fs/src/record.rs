@@ -240,6 +240,22 @@ pub enum LineError {
 }
 
 impl Event {
+    /// The number of the file or directory that this is about, and its path where it is named.
+    #[must_use]
+    pub fn subject(&self) -> Option<(u64, Option<&StorePath>)> {
+        match self {
+            Self::Created { .. } | Self::Started { .. } | Self::Clock { .. } => None,
+            Self::DirectoryChanged { id, .. } => Some((*id, None)),
+            Self::Class { id, path, .. }
+            | Self::DirectoryMade { id, path, .. }
+            | Self::DirectoryRemoved { id, path, .. }
+            | Self::Sealed { id, path, .. }
+            | Self::Incomplete { id, path, .. }
+            | Self::Extended { id, path, .. }
+            | Self::Removed { id, path, .. } => Some((*id, Some(path))),
+        }
+    }
+
     /// The same event with the retention end of the file that it is the end of. Other events
     /// have none.
     #[must_use]

@@ -238,7 +238,7 @@ impl Store {
         };
         let mut catalog: Option<Catalog> = None;
         let (mut signed_anchor, mut unsigned_ms) = (None, None);
-        let end = ledger::read(&self.ledger, |line, digest| -> Result<(), Stop> {
+        let end = ledger::read(&self.ledger, head.seq, |line, digest| -> Result<(), Stop> {
             let state = match &mut catalog {
                 Some(state) => state,
                 None => catalog.insert(Catalog::new(&line)?),

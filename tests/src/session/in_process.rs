@@ -18,6 +18,7 @@ use worm_fs::fs::AttributeChange;
 use worm_fs::fs::Attributes;
 use worm_fs::fs::Caller;
 use worm_fs::fs::Control;
+use worm_fs::fs::Descriptors;
 use worm_fs::fs::HandleId;
 use worm_fs::fs::Kind;
 use worm_fs::fs::Place;
@@ -80,7 +81,7 @@ impl Session for InProcess {
     fn stop(&self, end: End) {
         let fs = self.served.write().expect("no panic").take().expect("it is served");
         if end == End::Clean {
-            fs.shut_down();
+            fs.shut_down(Descriptors::Unknown);
         }
         for door in [&self.active, &self.view] {
             door.open.lock().expect("no panic").clear();

@@ -29,6 +29,7 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use worm_fs::fs::Control;
+use worm_fs::fs::Descriptors;
 use worm_fs::fs::Place;
 use worm_fs::fs::WormFs;
 use worm_fs::fuse;
@@ -146,7 +147,7 @@ impl Session for Mounted {
         match end {
             End::Clean if self.has_open() => {
                 // As the daemon does when somebody keeps a file open.
-                fs.shut_down();
+                fs.shut_down(Descriptors::Unknown);
                 self.abort(mounts);
             }
             End::Clean => {
@@ -154,7 +155,7 @@ impl Session for Mounted {
                     unmount(&path);
                     mounted.join().expect("the session ends well");
                 }
-                fs.shut_down();
+                fs.shut_down(Descriptors::AllClosed);
             }
             End::Crash => self.abort(mounts),
         }
@@ -207,7 +208,7 @@ impl Drop for Mounted {
                     mounted.join().expect("the session ends well");
                 }
             }
-            fs.shut_down();
+            fs.shut_down(Descriptors::Unknown);
         }
     }
 }

@@ -16,12 +16,14 @@ impl Catalog {
         let name = retention::main_name(&file.name, rule)?;
         let id = *self.get_directory(file.parent)?.children.get(&name)?;
         let main = self.kept(id).filter(|main| retention::belongs(main, file.sealed_ms));
+        // What is over may be on its way out; nothing new joins it.
+        let main = main.filter(|_| self.end_of(id).is_some_and(|end| end > file.sealed_ms));
         let is_sidecar = self.get_file(id).is_none_or(|main| main.main.is_some());
         main.filter(|_| !is_sidecar).map(|_| id)
     }
 
     /// The files that end together with this one, the main file first.
-    fn group_of(&self, id: u64) -> Vec<u64> {
+    pub(crate) fn group_of(&self, id: u64) -> Vec<u64> {
         let main = self.get_file(id).and_then(|file| file.main).unwrap_or(id);
         let sidecars = self.get_file(main).map_or(&[][..], |main| &main.sidecars);
         [&[main], sidecars].concat()

@@ -92,6 +92,11 @@ impl WormFs {
                 digest
             }
         };
+        let length = open.file.metadata().map_err(Error::store("look at the file"))?.len();
+        if length != open.bytes() {
+            let bytes = open.bytes();
+            return Err(Error::Corrupt(format!("the file has {length} bytes, not {bytes}")));
+        }
         open.file.sync_all().map_err(Error::store("sync the file"))?;
         // Its name too: until it has its place this is how a start after a crash finds it.
         self.store.sync_open().map_err(Error::store("sync the directory of open files"))?;

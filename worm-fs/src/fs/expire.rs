@@ -53,7 +53,7 @@ impl WormFs {
                     else {
                         continue;
                     };
-                    if state.open.contains_key(&id) || !state.leaving.insert(id) {
+                    if state.open.contains_key(&id) || !state.leave(id, parent, &name) {
                         continue;
                     }
                     let path = state.catalog.path(id);

@@ -31,21 +31,40 @@ pub(crate) enum Handle {
 }
 
 /// All handles.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Handles {
+    most: usize,
     next: AtomicU64,
     open: RwLock<HashMap<u64, Handle>>,
 }
 
+/// The most handles that may be open, however many descriptors this process may have.
+const HANDLES_MAX: u64 = 1 << 16;
+/// Descriptors that readers leave for what is written, and for the store itself.
+const DESCRIPTORS_KEPT: u64 = super::OPEN_FILES_MAX as u64 + 256;
+
 impl Handles {
+    /// As many as this process may have descriptors, less those that writing needs: whoever
+    /// only reads must not stop the store.
+    pub(crate) fn new() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let most = limit.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_KEPT);
+        let most = usize::try_from(most.clamp(64, HANDLES_MAX)).unwrap_or(64);
+        Self { most, next: AtomicU64::new(0), open: RwLock::default() }
+    }
+
+    /// Adds a handle that reads or lists, unless there are too many.
+    pub(crate) fn add_reader(&self, handle: Handle) -> Result<HandleId> {
+        if self.open.read().len() >= self.most {
+            return Err(Error::store("open it")(rustix::io::Errno::NFILE));
+        }
+        Ok(self.add(handle))
+    }
+
     pub(crate) fn add(&self, handle: Handle) -> HandleId {
         let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         self.open.write().insert(number, handle);
         HandleId(number)
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.open.read().len()
     }
 
     pub(crate) fn get(&self, id: HandleId) -> Result<Handle> {

@@ -38,23 +38,26 @@ impl WormFs {
             let mut state = self.state.write();
             state.directory(parent)?;
             policy::verdict(Request::MakeDirectory, state.target(parent, now_ms)?)?;
+            state.check_depth(parent, &name)?;
             if state.catalog.depth(parent) >= DEPTH_MAX {
                 return Err(Refusal::TooDeep.into());
             }
             let id = state.reserve(parent, &name)?;
             (id, state.catalog.path(parent).join(name.as_bytes()))
         };
+        // An empty directory without a record is removed by the next start.
         let made = self
-            .commit(vec![Event::DirectoryMade {
-                id,
-                path: path.clone(),
-                mode: mode & 0o7777,
-                uid: caller.uid,
-                gid: caller.gid,
-            }])
+            .store
+            .make_data_directory(&path)
+            .map_err(Error::store("make the directory"))
             .and_then(|()| {
-                // The record is there: after a crash the next start makes the directory.
-                self.store.make_data_directory(&path).map_err(Error::store("make the directory"))
+                self.commit(vec![Event::DirectoryMade {
+                    id,
+                    path: path.clone(),
+                    mode: mode & 0o7777,
+                    uid: caller.uid,
+                    gid: caller.gid,
+                }])
             });
         self.state.write().pending.remove(&(parent, name));
         made?;
@@ -112,7 +115,7 @@ impl WormFs {
                 (_, _) => {}
             }
             policy::verdict(request, target)?;
-            if !state.leaving.insert(id) {
+            if !state.leave(id, parent, &name) {
                 return Err(Error::NotFound);
             }
             event(id, state.catalog.path(id))
@@ -145,6 +148,7 @@ impl WormFs {
             };
             let mut state = self.state.write();
             state.leaving.remove(&id);
+            state.leaving_names.remove(&(parent, name.clone()));
             if let Some((path, removed)) = done {
                 // Known for the case of a crash, which can only come before this.
                 state.catalog.removed.remove(path);

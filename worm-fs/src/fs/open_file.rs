@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicI64;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -36,6 +37,9 @@ pub(crate) struct OpenFile {
     pub(crate) file: File,
     bytes: AtomicU64,
     modified_ns: AtomicI64,
+    /// Takes bytes. Changed under the lock of `writing`, read without it: whoever asks for the
+    /// state of a file must not wait for its disk.
+    is_open: AtomicBool,
     owner: Mutex<Owner>,
     writing: Mutex<Writing>,
     finished: Mutex<Option<Outcome>>,
@@ -52,7 +56,6 @@ pub(crate) struct Owner {
 
 #[derive(Debug)]
 struct Writing {
-    open: bool,
     begun: bool,
     digester: Option<Digester>,
     failed: Option<Errno>,
@@ -103,9 +106,9 @@ impl OpenFile {
             file,
             bytes: AtomicU64::new(0),
             modified_ns: AtomicI64::new(now_ns),
+            is_open: AtomicBool::new(true),
             owner: Mutex::new(owner),
             writing: Mutex::new(Writing {
-                open: true,
                 begun: false,
                 digester: Some(Digester::new()),
                 failed: None,
@@ -139,15 +142,17 @@ impl OpenFile {
 
     /// Its state as the policy knows it.
     pub(crate) fn file_state(&self, by_writer: bool) -> FileState {
-        if self.writing.lock().open { FileState::Writing { by_writer } } else { FileState::Closing }
+        if self.is_open.load(Ordering::Acquire) {
+            FileState::Writing { by_writer }
+        } else {
+            FileState::Closing
+        }
     }
 
     /// Asks the policy and hands the writing out in one step, so that no seal comes between.
     fn writing(&self, request: Request) -> Result<parking_lot::MutexGuard<'_, Writing>> {
         let writing = self.writing.lock();
-        let state =
-            if writing.open { FileState::Writing { by_writer: true } } else { FileState::Closing };
-        policy::verdict(request, Target::File(state))?;
+        policy::verdict(request, Target::File(self.file_state(true)))?;
         Ok(writing)
     }
 
@@ -200,9 +205,13 @@ impl OpenFile {
         } else {
             rustix::fs::FallocateFlags::empty()
         };
-        // Nothing is lost when there is no room, so this does not spoil the file.
-        rustix::fs::fallocate(&self.file, flags, offset, bytes)
-            .map_err(Error::store("reserve room for the file"))?;
+        if let Err(errno) = rustix::fs::fallocate(&self.file, flags, offset, bytes) {
+            // Nothing is lost when there is no room; but the file may have grown on the way.
+            if let Err(error) = self.file.set_len(self.bytes()) {
+                return Err(writing.fail("give the room of the file back", error));
+            }
+            return Err(Error::store("reserve room for the file")(errno));
+        }
         let end = offset.saturating_add(bytes);
         if !keep_size && end > self.bytes() {
             writing.unsynced = true;
@@ -236,33 +245,32 @@ impl OpenFile {
 
     /// Makes the bytes so far last, and tells of a failure that happened before.
     pub(crate) fn sync(&self) -> Result<()> {
-        let mut writing = self.writing.lock();
-        if !writing.open {
-            return Ok(());
-        }
-        writing.usable("sync the file")?;
-        if writing.unsynced {
-            if let Err(error) = self.file.sync_data() {
-                return Err(writing.fail("sync the file", error));
+        {
+            let mut writing = self.writing.lock();
+            if !self.is_open.load(Ordering::Acquire) {
+                return Ok(());
             }
-            writing.unsynced = false;
+            writing.usable("sync the file")?;
+            if !std::mem::take(&mut writing.unsynced) {
+                return Ok(());
+            }
         }
-        Ok(())
+        // Without the lock: others go on writing, and what they write is synced later.
+        self.file.sync_data().map_err(|error| self.writing.lock().fail("sync the file", error))
     }
 
     /// Whether bytes wait for a sync.
     pub(crate) fn has_unsynced(&self) -> bool {
         let writing = self.writing.lock();
-        writing.open && writing.unsynced
+        writing.unsynced && self.is_open.load(Ordering::Acquire)
     }
 
     /// Stops taking bytes. `None` when it had stopped before: then somebody else finishes it.
     pub(crate) fn end(&self, ending: Ending) -> Option<Ended> {
         let mut writing = self.writing.lock();
-        if !writing.open {
+        if !self.is_open.swap(false, Ordering::AcqRel) {
             return None;
         }
-        writing.open = false;
         let give_up = match ending {
             Ending::Abort => Some("aborted"),
             Ending::Shutdown => Some("the daemon ended"),

@@ -19,9 +19,6 @@ use crate::policy::Request;
 use crate::policy::name::Name;
 use crate::policy::name::StorePath;
 
-/// How many handles may be open at a time, so that nobody takes all descriptors.
-const READERS_MAX: usize = 1 << 16;
-
 /// An entry of a directory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Entry {
@@ -40,6 +37,16 @@ pub enum Content {
     Changing,
     /// A finished file, and its data.
     Finished(Arc<File>),
+}
+
+/// Where the data of a finished file is.
+enum Waiting {
+    /// In its place.
+    Placed,
+    /// In its place, or still in `open/` under this name.
+    OnItsWay(Vec<u8>),
+    /// In `open/` under this name, for good.
+    Unplaced(Vec<u8>),
 }
 
 impl WormFs {
@@ -82,21 +89,22 @@ impl WormFs {
                 && state.catalog.get_file(id).is_none()
             {
                 let handle = Handle::Watcher(Arc::clone(open));
-                return Ok((self.handles.add(handle), Content::Changing));
+                return Ok((self.handles.add_reader(handle)?, Content::Changing));
             }
             let file = state.catalog.get_file(id).ok_or(Error::IsADirectory)?;
             let open = state.open.get(&id).map(|open| open.open_name().encode());
-            let waiting = open.or_else(|| state.unplaced.get(&id).cloned());
+            let waiting = match state.unplaced.get(&id) {
+                // Something else stands in its place.
+                Some(name) => Waiting::Unplaced(name.clone()),
+                None => open.map_or(Waiting::Placed, Waiting::OnItsWay),
+            };
             (state.catalog.path(id), file.size, waiting)
         };
-        if self.handles.len() >= READERS_MAX {
-            return Err(Error::store("open the file")(rustix::io::Errno::NFILE));
-        }
         let damaged = |what: String| {
             self.state.write().alarm(format!("{path}: {what}"));
             Error::Corrupt(format!("{path}: {what}"))
         };
-        let file = match self.open_finished(&path, waiting.as_deref()) {
+        let file = match self.open_finished(&path, &waiting) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 // It may have been removed between the two looks.
@@ -112,20 +120,24 @@ impl WormFs {
             return Err(damaged(format!("its data has {} bytes, not {size}", stat.st_size)));
         }
         let file = Arc::new(file);
-        let handle = self.handles.add(Handle::Reader(Arc::clone(&file)));
+        let handle = self.handles.add_reader(Handle::Reader(Arc::clone(&file)))?;
         Ok((handle, Content::Finished(file)))
     }
 
     /// Opens the data of a finished file, which may at this moment be on its way from `open/` to
     /// its place: it is looked for there, then here, then there again.
-    fn open_finished(&self, path: &StorePath, waiting: Option<&[u8]>) -> std::io::Result<File> {
+    fn open_finished(&self, path: &StorePath, waiting: &Waiting) -> std::io::Result<File> {
         let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
-        match (self.store.open_data(path), waiting) {
-            (Err(error), Some(name)) if gone(&error) => match self.store.open_unplaced(name) {
-                Err(error) if gone(&error) => self.store.open_data(path),
+        match waiting {
+            Waiting::Placed => self.store.open_data(path),
+            Waiting::Unplaced(name) => self.store.open_unplaced(name),
+            Waiting::OnItsWay(name) => match self.store.open_data(path) {
+                Err(error) if gone(&error) => match self.store.open_unplaced(name) {
+                    Err(error) if gone(&error) => self.store.open_data(path),
+                    opened => opened,
+                },
                 opened => opened,
             },
-            (opened, _) => opened,
         }
     }
 
@@ -197,7 +209,7 @@ impl WormFs {
                 .filter(|((_, name), _)| !directory.children.contains_key(name))
                 .filter_map(|((_, name), id)| of(*id, name.as_bytes())),
         );
-        Ok(self.handles.add(Handle::Directory(Arc::new(entries))))
+        self.handles.add_reader(Handle::Directory(Arc::new(entries)))
     }
 
     /// The entries of an opened directory.

@@ -51,6 +51,15 @@ impl std::fmt::Debug for Options {
     }
 }
 
+/// What is known about the descriptors of a mount that has gone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Descriptors {
+    /// It was unmounted, not aborted, and the kernel has let go of it: all are closed.
+    AllClosed,
+    /// Somebody may still hold one.
+    Unknown,
+}
+
 impl WormFs {
     /// Opens a store to serve it, and puts right what a crash left behind.
     ///
@@ -135,7 +144,7 @@ impl WormFs {
         Self {
             store,
             state,
-            handles: Handles::default(),
+            handles: Handles::new(),
             clock,
             committer,
             notices: Mutex::new(Vec::new()),
@@ -266,10 +275,17 @@ impl WormFs {
 
     /// Ends the service: what is closed gets its seal, what is open is incomplete, the clocks
     /// are noted.
-    pub fn shut_down(&self) {
+    ///
+    /// The kernel drops closings that it has not handed over when a mount goes. Where the last
+    /// descriptor is known to be closed, what is left is closed, too.
+    pub fn shut_down(&self, descriptors: Descriptors) {
         let open: Vec<_> = self.state.read().open.values().cloned().collect();
+        let ending = match descriptors {
+            Descriptors::AllClosed => Ending::LastClose,
+            Descriptors::Unknown => Ending::Shutdown,
+        };
         for file in open {
-            if self.end(&file, Ending::Shutdown).is_none() {
+            if self.end(&file, ending).is_none() {
                 // Its seal is on its way on another thread.
                 let outcome = file.wait(super::xattr::SEAL_WAIT);
                 if !matches!(outcome, Some(Outcome::Sealed | Outcome::Incomplete)) {

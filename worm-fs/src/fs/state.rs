@@ -18,6 +18,7 @@ use crate::policy::Refusal;
 use crate::policy::Retention;
 use crate::policy::Target;
 use crate::policy::name::Name;
+use crate::policy::name::PATH_BYTES_MAX;
 use crate::policy::name::StorePath;
 
 /// How many files may be open for writing at a time.
@@ -34,8 +35,10 @@ pub(crate) struct State {
     pub(crate) pending: BTreeMap<(u64, Name), u64>,
     /// Files that are not finished.
     pub(crate) open: HashMap<u64, Arc<OpenFile>>,
-    /// What is being removed: its name stays taken until its data is gone.
+    /// What is being removed.
     pub(crate) leaving: HashSet<u64>,
+    /// Names of what is being removed: they stay taken until the data is gone.
+    pub(crate) leaving_names: HashSet<(u64, Name)>,
     /// Names in `data/` that nobody recorded, by path. They stay taken.
     pub(crate) strays: BTreeSet<StorePath>,
     /// Finished files whose data still stands in `open/`, under this name.
@@ -54,6 +57,7 @@ impl State {
             pending: BTreeMap::new(),
             open: HashMap::new(),
             leaving: HashSet::new(),
+            leaving_names: HashSet::new(),
             strays: BTreeSet::new(),
             unplaced: HashMap::new(),
             alarms: Vec::new(),
@@ -90,6 +94,7 @@ impl State {
     /// Whether a name can still be given to something new.
     pub(crate) fn is_free(&self, parent: u64, name: &Name) -> bool {
         self.child(parent, name).is_none()
+            && !self.leaving_names.contains(&(parent, name.clone()))
             && (self.strays.is_empty()
                 || !self.strays.contains(&self.catalog.path(parent).join(name.as_bytes())))
     }
@@ -98,6 +103,7 @@ impl State {
     pub(crate) fn is_empty(&self, id: u64, directory: &Directory) -> bool {
         let first = Name::first();
         directory.children.is_empty()
+            && !self.leaving_names.iter().any(|(parent, _)| *parent == id)
             && self.pending.range((id, first)..).next().is_none_or(|((parent, _), _)| *parent != id)
     }
 
@@ -130,12 +136,30 @@ impl State {
         self.catalog.end_of(id).is_some_and(|end| end <= now_ms) && !self.catalog.is_protected(id)
     }
 
+    /// Begins a removal: from here on nobody else removes it, and nobody takes its name.
+    pub(crate) fn leave(&mut self, id: u64, parent: u64, name: &Name) -> bool {
+        let first = self.leaving.insert(id);
+        if first {
+            self.leaving_names.insert((parent, name.clone()));
+        }
+        first
+    }
+
     /// Refuses when nothing is accepted any more.
     pub(crate) fn accepting(&self) -> Result<()> {
         match &self.stopped {
             Some(why) => Err(Error::Stopped(why.clone())),
             None => Ok(()),
         }
+    }
+
+    /// Refuses a path that the disk below could not take as one.
+    pub(crate) fn check_depth(&self, parent: u64, name: &Name) -> Result<()> {
+        let path = self.catalog.path(parent).join(name.as_bytes());
+        if path.as_bytes().len() > PATH_BYTES_MAX {
+            return Err(Refusal::TooDeep.into());
+        }
+        Ok(())
     }
 
     /// The next number.

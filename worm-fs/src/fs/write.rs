@@ -97,6 +97,7 @@ impl WormFs {
             state.accepting()?;
             state.directory(parent)?;
             policy::verdict(Request::Create, state.target(parent, now_ms)?)?;
+            state.check_depth(parent, &name)?;
             if state.open.len() >= OPEN_FILES_MAX {
                 return Err(Refusal::TooManyOpen.into());
             }

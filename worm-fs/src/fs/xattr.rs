@@ -165,6 +165,9 @@ impl WormFs {
                 return Err(Refusal::NotTheAdmin.into());
             }
             retention::extend(&kept, wanted_ms, rule)?;
+            if wanted_ms == kept.until_ms {
+                return Ok(());
+            }
             let path = state.catalog.path(id);
             Event::Extended { id, path, retain_until_ms: wanted_ms, uid: caller.uid }
         };

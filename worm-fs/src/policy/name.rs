@@ -9,8 +9,10 @@ use super::Refusal;
 
 /// The longest name in bytes, `NAME_MAX` of Linux.
 pub const NAME_BYTES_MAX: usize = 255;
-/// The deepest directory below the mount, so that every path fits into `PATH_MAX`.
+/// The deepest directory below the mount.
 pub const DEPTH_MAX: usize = 16;
+/// The longest path below the mount in bytes, `PATH_MAX` less its final NUL.
+pub const PATH_BYTES_MAX: usize = 4095;
 /// The directory of each class that shows what was never finished.
 pub const INCOMPLETE: &str = ".incomplete";
 

@@ -7,6 +7,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::FlockOperation;
+
 use super::OpenError;
 use super::Store;
 use super::StoreJson;
@@ -33,6 +35,13 @@ impl Store {
         key: impl FnOnce(&str) -> PathBuf,
         clock: &dyn Clock,
     ) -> Result<(), OpenError> {
+        let made = || format!("make the store {}", path.display());
+        make_private(path).map_err(disk(made()))?;
+        let root: OwnedFd = File::open(path).map_err(disk(made()))?.into();
+        // Of two who make one at once, the second finds it made, or comes again.
+        if rustix::fs::flock(&root, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(OpenError::Busy(path.to_owned()));
+        }
         refuse_foreign(path)?;
         let mut random = [0; 40];
         getrandom::fill(&mut random)
@@ -43,8 +52,6 @@ impl Store {
         write_key(&key(&id), &signer)?;
 
         let doing = || format!("make the store {}", path.display());
-        make_private(path).map_err(disk(doing()))?;
-        let root: OwnedFd = File::open(path).map_err(disk(doing()))?.into();
         for directory in [layout::OPEN, layout::DATA, layout::LEDGER] {
             durable::make_directory(&root, directory.as_bytes()).map_err(disk(doing()))?;
         }

@@ -103,9 +103,30 @@ pub(crate) fn publish(from: (impl AsFd, &[u8]), to: (impl AsFd, &[u8])) -> io::R
 /// # Errors
 /// What the disk says.
 pub(crate) fn replace(dir: impl AsFd, name: &str, spare: &str, bytes: &[u8]) -> io::Result<()> {
+    let file = open_spare(&dir, spare)?;
+    replace_by(dir, (name, spare), file, bytes)
+}
+
+/// Opens the spare file of [`replace_by`], which is made when it is not there.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn open_spare(dir: impl AsFd, spare: &str) -> io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mode = Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::ROTH;
-    let mut file: File = rustix::fs::openat(&dir, spare, flags, mode)?.into();
+    Ok(rustix::fs::openat(dir, spare, flags, mode)?.into())
+}
+
+/// As [`replace`], with the spare file opened before.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn replace_by(
+    dir: impl AsFd,
+    (name, spare): (&str, &str),
+    mut file: File,
+    bytes: &[u8],
+) -> io::Result<()> {
     file.write_all(bytes)?;
     file.set_len(bytes.len() as u64)?;
     file.sync_data()?;

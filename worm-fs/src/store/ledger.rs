@@ -71,12 +71,15 @@ pub struct End {
 }
 
 /// Reads all lines in order and hands each, with its digest, to `each`. Checks the numbers and
-/// the chain.
+/// the chain. `signed` is the number of the newest line that the signed head covers: what cannot
+/// be read after it was never acknowledged, because a power cut may keep the length of a file
+/// and lose some of its pages; it counts as torn.
 ///
 /// # Errors
 /// [`LedgerError`], or what `each` returns.
 pub fn read<E: From<LedgerError>>(
     dir: &OwnedFd,
+    signed: u64,
     mut each: impl FnMut(Line, Digest) -> Result<(), E>,
 ) -> Result<End, E> {
     let (mut end, mut seq, mut prev) = (End::default(), 0, Digest::ZERO);
@@ -110,6 +113,19 @@ pub fn read<E: From<LedgerError>>(
                 line: number,
                 what,
             };
+            let unreadable = |bytes: &[u8]| {
+                let line = Line::decode(bytes);
+                bytes.last() != Some(&b'\n')
+                    || matches!(line, Err(LineError::Malformed(_)))
+                    || line.is_ok_and(|line| line.prev != prev || line.seq != seq + 1)
+            };
+            if seq >= signed && unreadable(&bytes) {
+                let whole = reader.get_ref().metadata();
+                let whole = whole
+                    .map_err(|source| LedgerError::Disk { segment: segment.clone(), source })?;
+                end.torn = whole.len().saturating_sub(end.bytes);
+                break;
+            }
             if bytes.last() != Some(&b'\n') {
                 if length > LINE_BYTES_MAX as u64 {
                     return Err(damaged("it is too long".to_owned()).into());

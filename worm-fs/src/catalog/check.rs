@@ -1,0 +1,66 @@
+//! PURE: whether something may be said about a catalog.
+
+use super::Catalog;
+use super::Node;
+use crate::policy::name::StorePath;
+use crate::record::Event;
+
+impl Catalog {
+    /// Whether a line may be written that says this at that moment. What it asks for here is
+    /// what [`Self::apply`] insists on, so no line that cannot be followed reaches the disk.
+    ///
+    /// # Errors
+    /// What contradicts it.
+    pub fn check(&self, event: &Event, clock_ms: i64) -> Result<(), String> {
+        match event {
+            Event::Created { .. } => Err("a store is made once".to_owned()),
+            Event::Started { .. } | Event::Clock { .. } => Ok(()),
+            Event::Extended { id, path, .. } if self.get_file(*id).is_none() => {
+                Err(format!("{path}: no file {id}"))
+            }
+            Event::Extended { .. } => Ok(()),
+            Event::Class { id, path, .. } => match self.nodes.get(id) {
+                Some(Node::Directory(_)) => Ok(()),
+                Some(Node::File(_)) => Err(format!("{path}: number {id} is taken")),
+                None => self.check_free(*id, path),
+            },
+            Event::DirectoryMade { id, path, .. }
+            | Event::Sealed { id, path, .. }
+            | Event::Incomplete { id, path, .. } => self.check_free(*id, path),
+            Event::DirectoryChanged { id, .. } => match self.get_directory(*id) {
+                Some(_) => Ok(()),
+                None => Err(format!("no directory {id}")),
+            },
+            Event::DirectoryRemoved { id, path, .. } => match self.get_directory(*id) {
+                Some(directory) if !directory.children.is_empty() => {
+                    Err(format!("{path}: not empty"))
+                }
+                _ if self.find(path) != Some(*id) => Err(format!("{path}: not the name of {id}")),
+                _ => Ok(()),
+            },
+            Event::Removed { id, path, .. } => {
+                if self.get_file(*id).is_none() || self.find(path) != Some(*id) {
+                    return Err(format!("{path}: not the name of file {id}"));
+                }
+                if self.end_of(*id).is_none_or(|end| end > clock_ms) {
+                    return Err(format!("{path} was removed before its retention end"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn check_free(&self, id: u64, path: &StorePath) -> Result<(), String> {
+        let (parent, name) = self.place(path)?;
+        if self.nodes.contains_key(&id) {
+            return Err(format!("{path}: number {id} is taken"));
+        }
+        match self.get_directory(parent) {
+            Some(directory) if directory.children.contains_key(&name) => {
+                Err(format!("{path}: the name is taken"))
+            }
+            Some(_) => Ok(()),
+            None => Err(format!("{path}: in a file")),
+        }
+    }
+}
