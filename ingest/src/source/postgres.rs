@@ -167,6 +167,16 @@ impl Source for Postgres {
             })?;
         self.session = Some(session);
         let client = self.find_client(&facts.server_version, facts.server_version_num).await?;
+        let server_major = facts.server_version_num / 10_000;
+        if client.major != server_major {
+            tracing::warn!(
+                "{} is newer than the server: its dump may not restore into version \
+                 {server_major}, but into {} or later. Install a PostgreSQL client of version \
+                 {server_major}",
+                client.version,
+                client.major
+            );
+        }
         let facts = Facts { dump_version: client.version.clone(), ..facts };
         self.client = Some(client);
         Ok(facts)

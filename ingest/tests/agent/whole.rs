@@ -109,6 +109,22 @@ fn a_taken_name_leads_to_the_next_second() {
 }
 
 #[test]
+fn a_client_newer_than_the_server_is_warned_of() {
+    let world = World::new("newer", "", "CREATE TABLE t (a int)");
+    let major = world.server.major();
+    for (version, warned) in [("99.1", true), (format!("{major}.1").as_str(), false)] {
+        let version = format!("pg_dump (PostgreSQL) {version}");
+        let spy = world.fake_of_version(&version, "exec $REAL \"$@\"");
+        let run = world.backup(|command| {
+            command.arg("--client-dir").arg(&spy);
+        });
+        assert_eq!(run.code, Some(0), "{run:?}");
+        let warning = format!("may not restore into version {major}");
+        assert_eq!(run.stderr.contains(&warning), warned, "{run:?}");
+    }
+}
+
+#[test]
 fn a_password_reaches_the_server_and_nobody_else() {
     let setup = "DROP ROLE IF EXISTS secretive; \
                  CREATE ROLE secretive LOGIN PASSWORD 'pa:ss\\word'; \
