@@ -80,6 +80,8 @@ impl Record {
         self.exit = exit.number();
         self.outcome = match exit {
             Exit::Done | Exit::Partial => "ok",
+            // With a name something was written: the mount went away later.
+            Exit::NotWriteOnce if self.name.is_some() => "failed",
             Exit::Usage | Exit::Preflight | Exit::Unreachable | Exit::NotWriteOnce => "refused",
             Exit::Cancelled => "cancelled",
             Exit::Failed | Exit::Verification => "failed",
@@ -180,6 +182,26 @@ mod tests {
         record.conclude(Some(&Error::Query { message: "no".to_owned() }));
         assert_eq!((record.outcome, record.exit), ("refused", 4));
         assert_eq!(record.error.unwrap().code, "database.query");
+    }
+
+    #[test]
+    fn a_mount_that_goes_away_is_told_by_its_number() {
+        use crate::vault::VaultError;
+        for errno in [rustix::io::Errno::NOTCONN, rustix::io::Errno::CONNABORTED] {
+            let gone = || Error::from(VaultError::io("write", "/b/x".into(), errno.into()));
+            let mut record = record();
+            record.conclude(Some(&gone()));
+            assert_eq!((record.outcome, record.exit), ("refused", 10), "before there was a file");
+            record.name = Some("x".to_owned());
+            record.conclude(Some(&gone()));
+            assert_eq!((record.outcome, record.exit), ("failed", 10));
+            let problem = record.error.clone().unwrap();
+            assert_eq!(problem.code, "vault.mount_gone");
+            assert!(problem.message.contains("worm mount"), "{}", problem.message);
+            let source = Box::new(gone());
+            record.conclude(Some(&Error::NoManifest { name: "x".to_owned(), source }));
+            assert_eq!((record.outcome, record.exit), ("failed", 10));
+        }
     }
 
     #[test]

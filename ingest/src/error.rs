@@ -151,7 +151,9 @@ impl Error {
             Self::Usage(_) | Self::Connect(_) => Exit::Usage,
             Self::Vault(error) => match error {
                 VaultError::UnknownClass { .. } => Exit::Usage,
-                VaultError::NotWriteOnce { .. } => Exit::NotWriteOnce,
+                VaultError::NotWriteOnce { .. } | VaultError::MountGone { .. } => {
+                    Exit::NotWriteOnce
+                }
                 VaultError::NoFreeName { .. } | VaultError::Full { .. } | VaultError::Io { .. } => {
                     Exit::Failed
                 }
@@ -163,12 +165,12 @@ impl Error {
             Self::AuditLost { .. } => Exit::Partial,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Mismatch { .. } => Exit::Verification,
+            Self::NoManifest { source, .. } => source.exit(),
             Self::Cancelled => Exit::Cancelled,
             Self::Start { .. }
             | Self::NotWhole { .. }
             | Self::Stalled { .. }
             | Self::Stream { .. }
-            | Self::NoManifest { .. }
             | Self::Internal(_) => Exit::Failed,
         }
     }
@@ -184,6 +186,7 @@ impl Error {
                 VaultError::NotWriteOnce { .. } => "vault.not_write_once",
                 VaultError::NoFreeName { .. } => "vault.no_free_name",
                 VaultError::Full { .. } => "vault.full",
+                VaultError::MountGone { .. } => "vault.mount_gone",
                 VaultError::Io { .. } => "vault.failed",
             },
             Self::AuditUnwritable { .. } => "audit.unwritable",

@@ -22,7 +22,7 @@ pub enum Exit {
     Unreachable = 8,
     /// The sealed file is not what was written.
     Verification = 9,
-    /// The target directory is not write-once.
+    /// The target directory is not write-once, or its mount is down or went away.
     NotWriteOnce = 10,
 }
 
@@ -52,5 +52,5 @@ Exit codes:
    5  cancelled by a signal
    8  the database cannot be reached: try again later
    9  the sealed file differs from what was written: look at once
-  10  the target is not write-once, or its mount is down
+  10  the target is not write-once, or its mount is down or went away
 Take any other number for a failure.";

@@ -71,6 +71,20 @@ pub enum VaultError {
         /// What the system said.
         source: io::Error,
     },
+    /// The mount died under us.
+    #[error(
+        "could not {doing} {}: the mount is gone ({source}). \
+         Mount the store again (`worm mount`), then run again",
+        path.display()
+    )]
+    MountGone {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// Anything else.
     #[error("could not {doing} {}: {source}", path.display())]
     Io {
@@ -84,13 +98,14 @@ pub enum VaultError {
 }
 
 impl VaultError {
-    /// Says what was being done to what, and tells a full disk from the rest.
+    /// Says what was being done to what, and tells a full disk and a dead mount from the rest.
     pub(crate) fn io(doing: &'static str, path: PathBuf, source: io::Error) -> Self {
-        let full = [Errno::NOSPC, Errno::DQUOT].map(|errno| Some(errno.raw_os_error()));
-        if full.contains(&source.raw_os_error()) {
-            return Self::Full { path, source };
+        match Errno::from_io_error(&source) {
+            Some(Errno::NOSPC | Errno::DQUOT) => Self::Full { path, source },
+            // Requests after the end of the daemon, and those that were under way.
+            Some(Errno::NOTCONN | Errno::CONNABORTED) => Self::MountGone { doing, path, source },
+            _ => Self::Io { doing, path, source },
         }
-        Self::Io { doing, path, source }
     }
 }
 
