@@ -154,6 +154,7 @@ impl Error {
                 VaultError::NotWriteOnce { .. } | VaultError::MountGone { .. } => {
                     Exit::NotWriteOnce
                 }
+                VaultError::NoPromise { .. } => Exit::Verification,
                 VaultError::NoFreeName { .. } | VaultError::Full { .. } | VaultError::Io { .. } => {
                     Exit::Failed
                 }
@@ -186,6 +187,7 @@ impl Error {
                 VaultError::NotWriteOnce { .. } => "vault.not_write_once",
                 VaultError::NoFreeName { .. } => "vault.no_free_name",
                 VaultError::Full { .. } => "vault.full",
+                VaultError::NoPromise { .. } => "seal.no_promise",
                 VaultError::MountGone { .. } => "vault.mount_gone",
                 VaultError::Io { .. } => "vault.failed",
             },

@@ -20,7 +20,7 @@ pub enum Exit {
     Cancelled = 5,
     /// The database did not answer.
     Unreachable = 8,
-    /// The sealed file is not what was written.
+    /// The sealed file is not what was written, or nobody says how long it is kept.
     Verification = 9,
     /// The target directory is not write-once, or its mount is down or went away.
     NotWriteOnce = 10,
@@ -51,6 +51,7 @@ Exit codes:
       no fitting pg_dump, audit log not writable)
    5  cancelled by a signal
    8  the database cannot be reached: try again later
-   9  the sealed file differs from what was written: look at once
+   9  the sealed file differs from what was written, or the mount
+      does not tell until when it keeps it: look at once
   10  the target is not write-once, or its mount is down or went away
 Take any other number for a failure.";

@@ -71,6 +71,18 @@ pub enum VaultError {
         /// What the system said.
         source: io::Error,
     },
+    /// Sealed, but for how long?
+    #[error(
+        "{} was sealed, but the mount does not tell until when it keeps it: {found}. \
+         It was left without a manifest. See what is mounted there (`worm status`)",
+        path.display()
+    )]
+    NoPromise {
+        /// The file.
+        path: PathBuf,
+        /// What was there instead.
+        found: String,
+    },
     /// The mount died under us.
     #[error(
         "could not {doing} {}: the mount is gone ({source}). \
@@ -213,7 +225,8 @@ impl Class {
         Ok(Attributes {
             bytes: u64::try_from(bytes).unwrap_or_default(),
             sha256: attribute(&file, "user.worm.sha256").map_err(failed)?,
-            retain_until: retain_until.and_then(|text| text.parse().ok()),
+            retain_until: promise(&self.kind, retain_until.as_deref())
+                .map_err(|found| VaultError::NoPromise { path: self.path.join(name), found })?,
         })
     }
 
@@ -245,6 +258,18 @@ fn kind_of(fd: &OwnedFd, path: &Path, allow_plain: bool) -> Result<Kind, VaultEr
 
 fn not_write_once(path: &Path, why: String) -> VaultError {
     VaultError::NotWriteOnce { path: path.to_owned(), why }
+}
+
+/// Until when a sealed file is kept. A mount that does not say it has not promised it.
+fn promise(kind: &Kind, attribute: Option<&str>) -> Result<Option<Timestamp>, String> {
+    match (kind, attribute) {
+        (Kind::Plain, _) => Ok(None),
+        (Kind::Worm(_), None) => Err("it has no user.worm.retain_until".to_owned()),
+        (Kind::Worm(_), Some(text)) => {
+            let odd = |_not_a_time| format!("user.worm.retain_until is {text:?}");
+            text.parse().map(Some).map_err(odd)
+        }
+    }
 }
 
 /// Reads one attribute; `None` where there is none.

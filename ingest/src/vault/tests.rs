@@ -119,3 +119,14 @@ fn a_sweep_removes_what_the_dead_left_and_nothing_else() {
     assert_eq!(plain.incomplete(), ["alive.sql.gz", "notes.txt"]);
     drop(alive);
 }
+
+#[test]
+fn a_mount_must_say_until_when_it_keeps_a_file() {
+    let worm = Kind::Worm("store".to_owned());
+    let until = "2026-02-18T00:00:00Z";
+    assert_eq!(promise(&worm, Some(until)), Ok(Some(until.parse().unwrap())));
+    assert!(promise(&worm, None).is_err());
+    assert!(promise(&worm, Some("")).is_err());
+    assert!(promise(&worm, Some("for ever")).unwrap_err().contains("for ever"));
+    assert_eq!(promise(&Kind::Plain, None), Ok(None));
+}
