@@ -49,7 +49,8 @@ const EXTENSIONS: &str =
 
 /// The tables for which `pg_dump` writes a COPY block: all that have rows of their own (partitions
 /// do, partitioned tables do not), except those of the system and of extensions; of the latter
-/// those that the extension marked as configuration are dumped.
+/// those that the extension marked as configuration are dumped. On a standby tables that are not
+/// logged cannot be read, and `pg_dump` leaves their rows out.
 ///
 /// Names come as bytes in the database's encoding, as the dump has them, and as text to be shown,
 /// except from a database that does not know its own encoding.
@@ -63,7 +64,8 @@ const TABLES: &str = "SELECT \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_catalog.pg_class r ON r.oid = ROOT AND r.oid <> c.oid \
      LEFT JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \
-     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND CASE \
+     WHERE c.relkind = 'r' AND c.relpersistence <> 't' \
+     AND NOT (c.relpersistence = 'u' AND pg_catalog.pg_is_in_recovery()) AND CASE \
        WHEN EXISTS (SELECT FROM pg_catalog.pg_depend d \
             WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid \
             AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e') \

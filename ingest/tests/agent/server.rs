@@ -60,6 +60,29 @@ impl Server {
             .and_then(|mut file| file.write_all(hba.as_bytes()))
             .unwrap();
 
+        Self::serve(directory)
+    }
+
+    /// A standby that shows what this server has now.
+    pub(crate) fn standby(&self) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        if rustix::process::geteuid().is_root() {
+            chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        let copied = unprivileged(&bin("pg_basebackup"))
+            .args(["--no-sync", "--checkpoint=fast", "--write-recovery-conf"])
+            .args(["--username=postgres", "--host"])
+            .arg(self.host())
+            .arg("--pgdata")
+            .arg(directory.path().join("data"))
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        Self::serve(directory)
+    }
+
+    fn serve(directory: TempDir) -> Self {
+        let data = directory.path().join("data");
         let postgres = unprivileged(&bin("postgres"));
         let mut guard = Command::new("sh")
             .args(["-c", GUARD, "guard"])
@@ -75,7 +98,7 @@ impl Server {
             .unwrap();
         let mut log = BufReader::new(guard.stderr.take().unwrap());
         let mut line = String::new();
-        while !line.contains("ready to accept connections") {
+        while !line.contains("ready to accept ") {
             line.clear();
             assert!(log.read_line(&mut line).unwrap() > 0, "the server did not start");
         }

@@ -109,6 +109,17 @@ fn a_taken_name_leads_to_the_next_second() {
 }
 
 #[test]
+fn a_standby_is_backed_up_without_the_tables_that_are_not_logged() {
+    let tables = "CREATE TABLE logged AS SELECT 1 AS a; CREATE UNLOGGED TABLE unlogged (a int)";
+    let world = World::new("standby", "", tables);
+    let standby = world.server.standby();
+    let run = world.backup(|command| {
+        command.env("PGHOST", standby.host());
+    });
+    assert_eq!(rows(&manifest(&world, &run)), BTreeMap::from([("public/logged".to_owned(), 1)]));
+}
+
+#[test]
 fn a_client_newer_than_the_server_is_warned_of() {
     let world = World::new("newer", "", "CREATE TABLE t (a int)");
     let major = world.server.major();
