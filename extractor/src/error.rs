@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::exit::Exit;
 
 /// The result of most functions here.
@@ -52,10 +54,20 @@ pub enum Error {
 }
 
 impl Error {
-    /// Adds what was being done to what the system said.
+    /// Adds what was being done to what the system said. That a mount has died may come to light at
+    /// any call that concerns it.
     pub(crate) fn io<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> Self {
         let doing = doing.into();
-        move |source| Self::Io { doing, source: source.into() }
+        move |source| {
+            let source = source.into();
+            if is_one_of(&source, &[Errno::NOTCONN, Errno::CONNABORTED]) {
+                return Self::Unreachable(format!(
+                    "could not {doing}: the mount is dead ({source}). Mount it again (worm mount), \
+                     then run again"
+                ));
+            }
+            Self::Io { doing, source }
+        }
     }
 
     /// The exit code that this error stands for.
@@ -74,12 +86,42 @@ impl Error {
         }
     }
 
-    /// Whether every further copy would meet the same end: no room, or no right to write.
+    /// Whether every further copy would meet the same end: no room, no right to write, or a mount
+    /// that is dead.
     pub(crate) fn stops_all_copies(&self) -> bool {
-        use rustix::io::Errno;
-        let Self::Io { source, .. } = self else { return false };
-        [Errno::NOSPC, Errno::DQUOT, Errno::ROFS]
-            .iter()
-            .any(|errno| source.raw_os_error() == Some(errno.raw_os_error()))
+        match self {
+            Self::Io { source, .. } => {
+                is_one_of(source, &[Errno::NOSPC, Errno::DQUOT, Errno::ROFS])
+            }
+            Self::Unreachable(_) => true,
+            Self::Usage(_)
+            | Self::Refused(_)
+            | Self::Cancelled(_)
+            | Self::NotFound(_)
+            | Self::Busy(_)
+            | Self::Mismatch(_)
+            | Self::NotWriteOnce(_)
+            | Self::Failed(_) => false,
+        }
+    }
+}
+
+fn is_one_of(error: &io::Error, errnos: &[Errno]) -> bool {
+    errnos.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_that_died_stops_all_copies_and_says_what_to_do() {
+        for errno in [Errno::NOTCONN, Errno::CONNABORTED] {
+            let error = Error::io("read from the view")(errno);
+            assert_eq!((error.exit(), error.stops_all_copies()), (Exit::Unreachable, true));
+            assert!(error.to_string().contains("Mount it again"), "{error}");
+        }
+        let error = Error::io("read from the view")(Errno::IO);
+        assert_eq!((error.exit(), error.stops_all_copies()), (Exit::Failed, false));
     }
 }
