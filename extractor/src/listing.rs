@@ -1,15 +1,15 @@
 //! I/O: what lies in a view or a mirror, and what the mount says about its files. Writes nothing.
 
 use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
+use rustix::fs::CWD;
+use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -102,9 +102,14 @@ pub(crate) fn list_mirror(root: &Path) -> Result<Vec<Found>> {
 
 /// Opens a regular file for reading, and does not follow a link in its last component.
 pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    open_file_in(CWD, path)
+}
+
+/// The same for a name in an open directory.
+pub(crate) fn open_file_in(dir: impl AsFd, name: impl rustix::path::Arg) -> io::Result<File> {
     // Non-blocking, because to open a pipe that somebody put there would wait for ever.
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
     if file.metadata()?.is_file() {
         return Ok(file);
     }
@@ -132,12 +137,15 @@ fn classes(root: &Path) -> Result<Vec<String>> {
 fn directories(path: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries(path)? {
-        let is_dir = entry.file_type().map_err(Error::io(format!("list {}", path.display())))?;
+        let kind = entry.file_type().map_err(Error::io(format!("list {}", path.display())))?;
         if let Ok(name) = entry.file_name().into_string()
-            && is_dir.is_dir()
             && !name.starts_with('.')
         {
-            names.push(name);
+            if kind.is_dir() {
+                names.push(name);
+            } else if kind.is_symlink() {
+                tracing::warn!("{} is a link, and passed over", path.join(name).display());
+            }
         }
     }
     names.sort();
@@ -173,9 +181,6 @@ fn unreadable(what: &str, path: &Path, error: io::Error) -> Error {
     let path = path.display();
     if error.kind() == io::ErrorKind::NotFound {
         return Error::NotFound(format!("{what} {path} does not exist"));
-    }
-    if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) {
-        return Error::Unreachable(format!("{what} {path} is a dead mount: start worm-fs again"));
     }
     Error::io(format!("read {what} {path}"))(error)
 }

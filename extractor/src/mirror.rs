@@ -33,7 +33,7 @@ pub(crate) struct Mirror<'run> {
 }
 
 impl Mirror<'_> {
-    /// Puts `source` at `path` below the mirror, or finds it there. Returns when its bytes and its
+    /// Puts `source` at `path` below the mirror, in its directory `dir`, or finds it there. Returns when its bytes and its
     /// name are on disk, and says whether it was copied.
     ///
     /// [`Error::Mismatch`] when the source is not what it must be (then it gets no name here), or
@@ -43,6 +43,7 @@ impl Mirror<'_> {
         action: Action,
         source: &Source,
         class: &str,
+        dir: &File,
         path: &Path,
     ) -> Result<bool> {
         self.progress.on(&source.name);
@@ -51,19 +52,20 @@ impl Mirror<'_> {
             Action::Believe => return Ok(false),
             Action::Compare => {}
             Action::Copy => {
-                if self.copy(source, class, &target)? == Published::Yes {
+                if self.copy(source, class, dir, &target)? == Published::Yes {
                     return Ok(true);
                 }
             }
         }
-        self.compare(source, &target)?;
+        self.compare(source, dir, &target)?;
         Ok(false)
     }
 
     /// Copies to staging, and publishes only what is right. Leaves nothing behind but the file.
-    fn copy(&self, source: &Source, class: &str, target: &Path) -> Result<Published> {
+    fn copy(&self, source: &Source, class: &str, dir: &File, target: &Path) -> Result<Published> {
         let (staging, file) = self.staging.create(class, &source.name)?;
-        let published = self.fill(source, &file).and_then(|()| durable::publish(&staging, target));
+        let published =
+            self.fill(source, &file).and_then(|()| durable::publish(&staging, &file, dir, target));
         if !matches!(published, Ok(Published::Yes)) {
             // If this fails, the next run sweeps it.
             drop(std::fs::remove_file(&staging));
@@ -83,9 +85,10 @@ impl Mirror<'_> {
 
     /// The name is taken. The same bytes are success: an earlier run died before it could say so,
     /// which is also why file and directory are synced again.
-    fn compare(&self, source: &Source, target: &Path) -> Result<()> {
+    fn compare(&self, source: &Source, dir: &File, target: &Path) -> Result<()> {
         let doing = || format!("read {}", target.display());
-        let file = listing::open_file(target).map_err(Error::io(doing()))?;
+        let name = target.file_name().unwrap_or_default();
+        let file = listing::open_file_in(dir, name).map_err(Error::io(doing()))?;
         let held = copy::digest(&file, self.cancel, |_| {})?;
         if held != source.expected {
             return Err(Error::Mismatch(format!(
@@ -101,7 +104,7 @@ impl Mirror<'_> {
         // Of another time it would be read again at every run. That is all that is lost by failing.
         drop(same_time(source, &file));
         file.sync_all().map_err(Error::io(format!("sync {}", target.display())))?;
-        target.parent().map_or(Ok(()), durable::sync_dir)
+        dir.sync_all().map_err(Error::io(format!("sync the directory of {}", target.display())))
     }
 }
 

@@ -206,7 +206,7 @@ impl Worker<'_> {
     fn one(&mut self, backup: &Backup) -> std::result::Result<Outcome, Fault> {
         let folder = backup.mirrored().path();
         let mut outcome = Outcome::Already;
-        let mut prepared = false;
+        let mut prepared = None;
         for source in Source::of_backup(&self.config.view, backup)? {
             let path = folder.join(&source.name);
             let key = path.to_string_lossy().into_owned();
@@ -216,11 +216,11 @@ impl Worker<'_> {
             if action == Action::Believe {
                 continue;
             }
-            if !prepared {
-                durable::make_dirs(self.mirror.root, &folder)?;
-                prepared = true;
-            }
-            let copied = self.mirror.put(action, &source, &backup.folder.class, &path)?;
+            let dir = match &prepared {
+                Some(dir) => dir,
+                None => &*prepared.insert(durable::make_dirs(self.mirror.root, &folder)?),
+            };
+            let copied = self.mirror.put(action, &source, &backup.folder.class, dir, &path)?;
             let Expected { bytes, sha256 } = source.expected;
             let line = FileLine { mirror: self.run.mirror.clone(), path: key, bytes, sha256 };
             let event = if copied { Event::Copied(line) } else { Event::Verified(line) };

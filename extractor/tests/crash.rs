@@ -10,7 +10,8 @@ use crate::support::put_backup;
 use crate::support::start;
 
 /// The calls that change something.
-const CALLS: [&str; 7] = ["openat", "write", "fsync", "fdatasync", "renameat2", "mkdir", "fchmod"];
+const CALLS: [&str; 8] =
+    ["openat", "write", "fsync", "fdatasync", "renameat2", "mkdir", "mkdirat", "fchmod"];
 /// What is done to them.
 const FAULTS: [&str; 2] = ["signal=KILL", "error=EIO"];
 /// A run makes fewer calls of any one kind.
@@ -39,6 +40,7 @@ fn run_with(place: &Place, call: &str, fault: &str, nth: u32) -> bool {
     let mut ours = vec![place.path("logs"), place.audit(), place.path("mirror")];
     ours.extend([place.path("mirror/daily"), folder.clone()]);
     ours.push(place.path(".mirror.worm-staging"));
+    ours.push(place.path(".mirror.worm-staging/.worm-staging.lock"));
     for suffix in ["", ".sha256", ".manifest.json"] {
         let name = format!("{STAMP}.sql.gz{suffix}");
         ours.push(place.path(&format!(".mirror.worm-staging/daily.{name}.worm-part")));

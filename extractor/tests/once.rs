@@ -255,3 +255,16 @@ fn places_that_make_no_sense_are_refused() {
     let _usage = expect(2, &mut place.once(&["--nonsense"]));
     assert_eq!(place.mirrored().len(), 0);
 }
+
+#[test]
+fn a_class_that_is_a_link_in_the_mirror_is_not_written_through() {
+    let place = Place::new();
+    three_backups(&place);
+    let elsewhere = place.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, place.path("mirror/daily")).unwrap();
+    let (summary, error) = expect(3, &mut place.once(&[]));
+    assert_eq!(counts(&summary), [2, 0, 1, 0]);
+    assert!(error.contains("mirror/daily is a link or a file"), "{error}");
+    assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
+}

@@ -25,6 +25,9 @@ use worm_ingest::manifest::TableRows;
 /// No step of these tests takes longer, even on a slow machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a run leaves in a mirror or a staging directory besides backups.
+const LOCKS: [&str; 2] = [".worm-extractor.lock", ".worm-staging.lock"];
+
 /// A view, a mirror and a place for the audit log, all in one temporary directory.
 pub(crate) struct Place {
     dir: TempDir,
@@ -74,7 +77,7 @@ impl Place {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
-    /// The names of all files in the mirror, its lock left out, in order.
+    /// The names of all files in the mirror, locks left out, in order.
     pub(crate) fn mirrored(&self) -> Vec<String> {
         let root = self.path("mirror");
         let mut names = Vec::new();
@@ -84,7 +87,7 @@ impl Place {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     left.push(path);
-                } else if !path.ends_with(".worm-extractor.lock") {
+                } else if !LOCKS.iter().any(|lock| path.ends_with(lock)) {
                     names.push(path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned());
                 }
             }
@@ -95,7 +98,8 @@ impl Place {
 
     /// What lies in the staging directory beside the mirror.
     pub(crate) fn staged(&self) -> usize {
-        fs::read_dir(self.path(".mirror.worm-staging")).map_or(0, Iterator::count)
+        let names = fs::read_dir(self.path(".mirror.worm-staging")).into_iter().flatten();
+        names.filter(|name| name.as_ref().unwrap().file_name() != LOCKS[1]).count()
     }
 }
 
