@@ -25,6 +25,9 @@ read -r _
 kill -QUIT $server
 wait $server"#;
 
+/// The one role that the server asks for a password.
+pub(crate) const WITH_PASSWORD: &str = "with_password";
+
 static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
@@ -65,6 +68,8 @@ impl Server {
         let _command = initdb.args(["--locale=C.UTF-8", "-D"]).arg(&data);
         as_user(&mut initdb);
         let _said = expect(0, &mut initdb);
+        let hba = format!("local all {WITH_PASSWORD} scram-sha-256\nlocal all all trust\n");
+        fs::write(data.join("pg_hba.conf"), hba).unwrap();
         let mut keeper = Command::new("sh");
         let _command = keeper.args(["-c", KEEPER, "keeper"]).arg(binary("postgres"));
         let _command = keeper.arg("-D").arg(&data).arg("-k").arg(dir.path());
@@ -112,8 +117,13 @@ pub(crate) struct Database {
 impl Database {
     /// What `--to` takes.
     pub(crate) fn url(&self) -> String {
+        self.url_of("postgres")
+    }
+
+    /// The same for another role.
+    pub(crate) fn url_of(&self, role: &str) -> String {
         let host = self.server.dir.path().display();
-        format!("postgres:///{}?host={host}&user=postgres", self.name)
+        format!("postgres:///{}?host={host}&user={role}", self.name)
     }
 
     /// Runs SQL as `psql` does, and gives what it prints, without headings.

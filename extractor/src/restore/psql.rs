@@ -1,15 +1,22 @@
-//! I/O: which `psql` to use, and one run of it. Its connection comes from its environment, so that
-//! no password is on a command line.
+//! I/O: which `psql` to use, and one run of it. Its connection comes from its environment, its
+//! password through a descriptor: neither is on a command line.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::PipeReader;
 use std::io::PipeWriter;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::process::Stdio;
 
+use rustix::fd::AsRawFd;
+use rustix::fs::MemfdFlags;
+use rustix::fs::Mode;
+use rustix::io::Errno;
 use tokio::io::AsyncBufReadExt;
+use tokio::io::AsyncRead;
 use tokio::io::BufReader;
 use tokio::process::Child;
 use tokio::process::ChildStderr;
@@ -57,6 +64,10 @@ impl Psql {
         let (answers, printed) = std::io::pipe().map_err(Error::io(doing()))?;
         // Refused where the user has too many pipes; it works as well with a small one.
         let _as_before = rustix::pipe::fcntl_setpipe_size(&writer, PIPE_BYTES);
+        // Ours until the child has its own copy of the descriptor.
+        let passfile = target.passfile().map(|text| in_memory(&text)).transpose();
+        let passfile = passfile.map_err(Error::io(doing()))?;
+        let passfile_path = |file: &File| format!("/proc/self/fd/{}", file.as_raw_fd());
         let mut child = Command::new(&self.path)
             .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"])
             // Results of the dump's own queries. What is left on its output is for us.
@@ -64,6 +75,8 @@ impl Psql {
             .env_clear()
             .envs(inherited())
             .envs(target.environment(application))
+            .envs(passfile.as_ref().map(|file| ("PGPASSFILE", passfile_path(file))))
+            .arg("--no-password")
             .stdin(reader)
             .stdout(printed)
             .stderr(Stdio::piped())
@@ -89,7 +102,13 @@ impl Running {
     /// Waits for its end, and gives the last lines of what it had to say.
     pub(crate) async fn end(&mut self) -> Result<(ExitStatus, Vec<String>)> {
         let complaints = self.complaints.take();
-        let (lines, status) = tokio::join!(last_lines(complaints), self.child.wait());
+        let lines = async {
+            match complaints {
+                Some(complaints) => last_lines(complaints).await,
+                None => Vec::new(),
+            }
+        };
+        let (lines, status) = tokio::join!(lines, self.child.wait());
         Ok((status.map_err(Error::io("wait for psql"))?, lines))
     }
 
@@ -102,17 +121,34 @@ impl Running {
     }
 }
 
-async fn last_lines(complaints: Option<ChildStderr>) -> Vec<String> {
+/// Reads to the end, whatever it is: names and values in it may be of any encoding.
+async fn last_lines(complaints: impl AsyncRead + Unpin) -> Vec<String> {
     let mut last = Vec::new();
-    let Some(complaints) = complaints else { return last };
-    let mut lines = BufReader::new(complaints).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
+    let mut reader = BufReader::new(complaints);
+    let mut line = Vec::new();
+    while let Ok(1..) = reader.read_until(b'\n', &mut line).await {
         if last.len() == LINES_SHOWN {
             let _oldest = last.remove(0);
         }
-        last.push(line);
+        last.push(String::from_utf8_lossy(&line).trim_end().to_owned());
+        line.clear();
     }
     last
+}
+
+/// A file that only this process and its child can reach. A password in the environment would be
+/// there for every program that the child starts, and for all who may look at it.
+fn in_memory(content: &str) -> std::io::Result<File> {
+    // No CLOEXEC: the child is to inherit it.
+    let fd = match rustix::fs::memfd_create("pgpass", MemfdFlags::NOEXEC_SEAL) {
+        // Kernels before 6.3.
+        Err(Errno::INVAL) => rustix::fs::memfd_create("pgpass", MemfdFlags::empty())?,
+        made => made?,
+    };
+    rustix::fs::fchmod(&fd, Mode::RUSR | Mode::WUSR)?;
+    let mut file = File::from(fd);
+    file.write_all(content.as_bytes())?;
+    Ok(file)
 }
 
 fn candidates() -> Vec<PathBuf> {
@@ -137,4 +173,18 @@ fn inherited() -> Vec<(&'static str, OsString)> {
             .filter_map(|name| Some((name, std::env::var_os(name)?))),
     );
     environment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_words_are_kept_whatever_their_encoding() {
+        let said: Vec<u8> = (0..20).flat_map(|n| [b'a' + n, 0xe4, b'\n']).collect();
+        let kept = last_lines(&said[..]).await;
+        assert_eq!(kept.len(), LINES_SHOWN);
+        assert_eq!(kept.last().unwrap(), "t\u{fffd}");
+        assert_eq!(last_lines(&b"no line end"[..]).await, ["no line end"]);
+    }
 }

@@ -54,6 +54,17 @@ impl Target {
         if config.get_hosts().len() != 1 || !config.get_hostaddrs().is_empty() {
             return Err(Error::Usage("--to must name one host, by host=".to_owned()));
         }
+        // What follows the first `@` of a password is taken for the host, and would be shown.
+        if host(&config).contains('@') && !host(&config).starts_with('/') {
+            return Err(Error::Usage(
+                "--to has more than one @: percent-encode the password (@ is %40), or give it in \
+                 PGPASSWORD_FILE"
+                    .to_owned(),
+            ));
+        }
+        if config.get_password().is_some_and(|password| !is_sayable(password)) {
+            return Err(Error::Usage("a password with a line break is not possible".to_owned()));
+        }
         if config.get_ports().is_empty()
             && let Some(port) = variable("PGPORT")
         {
@@ -89,14 +100,18 @@ impl Target {
             ("PGSSLMODE", "disable".to_owned()),
             ("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT.as_secs().to_string()),
         ];
-        let password = self.config.get_password().map(|p| String::from_utf8_lossy(p).into_owned());
         let given = [
             ("PGUSER", self.config.get_user().map(str::to_owned)),
             ("PGOPTIONS", self.config.get_options().map(str::to_owned)),
-            (PASSWORD, password),
         ];
         environment.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
         environment
+    }
+
+    /// A password file for `psql`, with the one password, wherever it connects to.
+    pub(crate) fn passfile(&self) -> Option<String> {
+        let password = String::from_utf8_lossy(self.config.get_password()?);
+        Some(format!("*:*:*:*:{}\n", password.replace('\\', "\\\\").replace(':', "\\:")))
     }
 
     /// Whether a password may travel in the clear.
@@ -106,6 +121,11 @@ impl Target {
             Some(Host::Unix(_)) | None => false,
         }
     }
+}
+
+/// Whether a password file can hold it.
+fn is_sayable(password: &[u8]) -> bool {
+    !password.iter().any(|byte| matches!(byte, b'\n' | b'\r' | 0))
 }
 
 fn host(config: &Config) -> String {
@@ -164,9 +184,13 @@ mod tests {
         let target = parse("postgres://me:secret@db:8/app", &environment).unwrap();
         assert_eq!(target.shown, "db:8/app");
         let environment = target.environment("x");
-        for expected in [("PGUSER", "me"), ("PGPASSWORD", "secret"), ("PGDATABASE", "app")] {
+        for expected in [("PGUSER", "me"), ("PGDATABASE", "app")] {
             assert!(environment.contains(&(expected.0, expected.1.to_owned())), "{expected:?}");
         }
+        assert!(!environment.iter().any(|(_, value)| value.contains("secret")));
+        assert_eq!(target.passfile().unwrap(), "*:*:*:*:secret\n");
+        let target = parse("postgres://me:a%3Ab%5Cc@db/app", &[]).unwrap();
+        assert_eq!(target.passfile().unwrap(), "*:*:*:*:a\\:b\\\\c\n");
     }
 
     #[test]
@@ -178,7 +202,16 @@ mod tests {
     }
 
     #[test]
+    fn a_password_that_is_taken_for_the_host_is_not_shown() {
+        let error = parse("postgres://me:se@cret@db/app", &[]).unwrap_err();
+        assert!(error.to_string().contains("percent-encode"), "{error}");
+        assert!(!error.to_string().contains("cret"), "{error}");
+        assert_eq!(parse("postgres://me:se%40cret@db/app", &[]).unwrap().shown, "db:5432/app");
+    }
+
+    #[test]
     fn what_cannot_be_kept_is_refused() {
+        refused("postgres://me:a%0Ab@h/app", "line break");
         refused("postgres://h/app?sslmode=require", "TLS");
         refused("postgres://h/app?sslmode=verify-full", "TLS");
         refused("host=h dbname=app sslmode=verify-ca", "TLS");
