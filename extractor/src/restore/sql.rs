@@ -222,6 +222,8 @@ impl OneTransaction {
     /// The first byte of the comment mark was remembered as one of a command; it was none.
     fn begin_comment(&mut self, state: State) {
         self.state = state;
+        // Each byte belongs to one mark only: `/*/` does not end what it begins.
+        self.before = [b' '; 2];
         if self.head.len() == 1 {
             self.head.clear();
             self.tail.clear();
@@ -340,7 +342,7 @@ impl OneTransaction {
 
 /// Whether a byte can stand in a name, so that a `$` or a quote behind it begins nothing.
 fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 0x80
 }
 
 #[cfg(test)]

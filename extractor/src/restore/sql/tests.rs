@@ -131,3 +131,11 @@ fn commands_to_psql_are_refused_wherever_they_hide() {
         assert!(!is_foreign(dump), "{dump}");
     }
 }
+
+#[test]
+fn marks_do_not_overlap_and_names_hold_dollars() {
+    unchanged("/*/\nCOMMIT;\n*/ SELECT 1;\n");
+    for sql in ["SELECT a$$b;\n", "SELECT a$b$c$b$;\n", "SELECT a$E'\\';\n"] {
+        assert_eq!(read(&format!("{sql}COMMIT;\n")), (sql.to_owned(), true), "{sql}");
+    }
+}
