@@ -33,6 +33,12 @@ impl BackupName {
         (moment.strftime(STAMP).to_string() == stamp).then(|| Self(name.to_owned()))
     }
 
+    /// The second of its name, UTC.
+    #[must_use]
+    pub fn moment(&self) -> Option<DateTime> {
+        DateTime::strptime(STAMP, self.0.strip_suffix(DUMP_SUFFIX)?).ok()
+    }
+
     /// The day of the backup, `2026-01-18`, which names its directory in the mirror.
     #[must_use]
     pub fn date(&self) -> &str {
@@ -163,10 +169,16 @@ impl Catalog {
         catalog
     }
 
-    /// The newest complete backup by name, of `class` or of all.
+    /// The newest complete backup by name, of `class` or of all, and the newest that is not named for
+    /// a time after `limit`: what was made while a clock was wrong would be the latest for years.
     #[must_use]
-    pub fn latest(&self, class: Option<&str>) -> Option<&Backup> {
-        self.complete.iter().rfind(|backup| class.is_none_or(|class| class == backup.folder.class))
+    pub fn latest(&self, class: Option<&str>, limit: DateTime) -> Latest<'_> {
+        let of_class = |backup: &&Backup| class.is_none_or(|class| class == backup.folder.class);
+        let plausible = |backup: &&Backup| backup.name.moment().is_some_and(|at| at <= limit);
+        Latest {
+            plausible: self.complete.iter().rev().filter(of_class).find(plausible),
+            newest: self.complete.iter().rfind(of_class),
+        }
     }
 }
 
@@ -179,6 +191,15 @@ pub fn keys_of(path: &str) -> Option<[String; 3]> {
     let backup = Backup { folder: Folder { class, date: None }, name: BackupName::parse(name)? };
     let folder = backup.mirrored().path();
     Some(Role::ALL.map(|role| folder.join(backup.name.file(role)).to_string_lossy().into_owned()))
+}
+
+/// The newest backup, and the newest that can be it. The same, unless a clock was wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Latest<'catalog> {
+    /// By name.
+    pub newest: Option<&'catalog Backup>,
+    /// Of those that are not from the future.
+    pub plausible: Option<&'catalog Backup>,
 }
 
 /// Which backup a file name belongs to, and as what.
@@ -275,8 +296,13 @@ mod tests {
         ]
         .concat();
         let catalog = Catalog::of(&listing);
-        assert_eq!(catalog.latest(None).unwrap().folder.class, "hourly");
-        assert_eq!(catalog.latest(Some("daily")).unwrap().folder.class, "daily");
-        assert_eq!(catalog.latest(Some("weekly")), None);
+        let latest = |class| catalog.latest(class, jiff::civil::date(2026, 1, 19).at(0, 0, 0, 0));
+        assert_eq!(latest(None).newest.unwrap().folder.class, "hourly");
+        assert_eq!(latest(None).newest, latest(None).plausible);
+        assert_eq!(latest(Some("daily")).newest.unwrap().folder.class, "daily");
+        assert_eq!(latest(Some("weekly")).newest, None);
+        let early = catalog.latest(None, jiff::civil::date(2026, 1, 18).at(0, 30, 0, 0));
+        assert_eq!(early.newest.unwrap().folder.class, "hourly");
+        assert_eq!(early.plausible.unwrap().folder.class, "daily");
     }
 }

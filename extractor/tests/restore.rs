@@ -7,6 +7,7 @@ use worm_ingest::manifest::TableRows;
 
 use crate::postgres::Database;
 use crate::postgres::Server;
+use crate::postgres::WITH_PASSWORD;
 use crate::support::Place;
 use crate::support::expect;
 use crate::support::program;
@@ -109,6 +110,38 @@ fn latest_and_a_manifest_and_a_preview_find_the_same_backup() {
     assert!(said.contains("2026-01-17_23-00-00"), "{said}");
     let manifest = format!("{}.manifest.json", dump.display());
     let (said, _) = expect(0, &mut restore(&place, Path::new(&manifest), &target));
+    assert!(said.contains("809 rows"), "{said}");
+}
+
+#[test]
+fn the_latest_is_not_one_from_the_future() {
+    let server = Server::shared();
+    let place = Place::new();
+    let folder = place.path("mirror/daily");
+    std::fs::create_dir_all(&folder).unwrap();
+    let dump = put_backup(&folder, "2026-01-18_00-00-00", b"SELECT 1;\n", &[]);
+    let future = put_backup(&folder, "2126-01-18_00-00-00", b"SELECT 2;\n", &[]);
+    let target = server.database();
+    let (_, error) = expect(4, &mut restore(&place, Path::new("latest"), &target));
+    assert!(error.contains(&format!("{}, is from the future", future.display())), "{error}");
+    assert!(error.contains(&format!("that is not is {}", dump.display())), "{error}");
+    let _named = expect(0, &mut restore(&place, &future, &target));
+}
+
+#[test]
+fn psql_gets_the_password_too() {
+    let server = Server::shared();
+    let place = Place::new();
+    let dump = backup(&place, &source(&server));
+    let target = server.database();
+    let role = format!("CREATE ROLE {WITH_PASSWORD} LOGIN SUPERUSER PASSWORD 'a:b\\c @'");
+    let _said = target.sql(&role);
+    let mut command = program();
+    let _command = command.arg("restore").arg(&dump).arg("--to").arg(target.url_of(WITH_PASSWORD));
+    let _command = command.env("WORM_EXTRACTION_AUDIT", place.audit());
+    let _refused = expect(8, &mut command);
+    let _wrong = expect(8, command.env("PGPASSWORD", "wrong"));
+    let (said, _) = expect(0, command.env("PGPASSWORD", "a:b\\c @"));
     assert!(said.contains("809 rows"), "{said}");
 }
 

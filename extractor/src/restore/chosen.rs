@@ -5,6 +5,9 @@ use std::io::Seek;
 use std::path::Path;
 use std::path::PathBuf;
 
+use jiff::SignedDuration;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use sha2::Digest;
 use sha2::Sha256;
 use worm_ingest::manifest::DIGEST_SUFFIX;
@@ -12,7 +15,9 @@ use worm_ingest::manifest::MANIFEST_SUFFIX;
 use worm_ingest::manifest::Manifest;
 
 use crate::cancel::Cancel;
+use crate::catalog::Backup;
 use crate::catalog::Catalog;
+use crate::catalog::Latest;
 use crate::config::Selector;
 use crate::copy;
 use crate::error::Error;
@@ -26,6 +31,9 @@ use crate::proof::Claim;
 use crate::restore::logged::Logged;
 use crate::source::DIGEST_BYTES_MAX;
 use crate::source::MANIFEST_BYTES_MAX;
+
+/// Clocks of two machines differ, but not by more.
+const CLOCK_SLACK: SignedDuration = SignedDuration::from_hours(24);
 
 /// A backup that is to be restored.
 pub(crate) struct Chosen {
@@ -107,12 +115,25 @@ impl Chosen {
 
 fn latest(from: &Path, class: Option<&str>) -> Result<PathBuf> {
     let catalog = Catalog::of(&listing::list_mirror(from)?);
-    let Some(backup) = catalog.latest(class) else {
+    let now = Timestamp::now().to_zoned(TimeZone::UTC).datetime();
+    let Latest { newest, plausible } = catalog.latest(class, now.saturating_add(CLOCK_SLACK));
+    let Some(backup) = newest else {
         let class = class.map(|class| format!(" of class {class}")).unwrap_or_default();
         let from = from.display();
         return Err(Error::NotFound(format!("there is no complete backup{class} in {from}")));
     };
-    Ok(from.join(backup.folder.path()).join(backup.name.as_str()))
+    let path = |backup: &Backup| from.join(backup.folder.path()).join(backup.name.as_str());
+    if newest == plausible {
+        return Ok(path(backup));
+    }
+    let other = plausible.map_or("there is no other".to_owned(), |backup| {
+        format!("the newest that is not is {}", path(backup).display())
+    });
+    Err(Error::Refused(format!(
+        "the latest backup by name, {}, is from the future: some clock was wrong. Name the backup by \
+         its path; {other}",
+        path(backup).display()
+    )))
 }
 
 /// The dump that a path means: itself, or the one that it is a sidecar of.
