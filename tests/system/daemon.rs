@@ -135,6 +135,20 @@ fn a_foreign_mount_is_not_covered() {
 }
 
 #[test]
+fn a_mount_that_fails_leaves_the_guard() {
+    let daemon = Daemon::start();
+    daemon.worm("umount", &daemon.active(), &[]).success();
+    assert_eq!(kinds_at(&daemon.active()), ["tmpfs"]);
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("other", daemon.view(), "tmpfs", flags, Some(c"size=4k")).unwrap();
+    let said = daemon.mount(&[]).expect_code(7);
+    assert!(said.stderr.contains("something else"), "{}", said.stderr);
+    assert_eq!(kinds_at(&daemon.active()), ["tmpfs"], "nothing may be written there");
+    let early = File::create(daemon.active().join("early")).map(drop);
+    assert_eq!(early.unwrap_err().kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+}
+
+#[test]
 fn store_and_mount_point_must_lie_apart() {
     let daemon = Daemon::prepare();
     for (store, place) in [("a/store", "a"), ("b", "b"), ("c", "c/mount")] {
