@@ -18,7 +18,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use tracing::error;
 use tracing::info;
 use tracing::warn;
 use worm_ingest::manifest::Manifest;
@@ -262,12 +261,8 @@ fn after_commit(error: Error) -> Error {
 
 /// A restore at night must not fail because of its log, so here trouble with it is only told.
 fn record(config: &RestoreConfig, line: Restore) {
-    let recorded = AuditLog::open(&config.audit, |_| {}).and_then(|mut log| {
-        if let Some(found) = log.broken() {
-            error!("the audit log {} is broken: {found}", config.audit.display());
-        }
-        log.append(Timestamp::now(), Event::Restore(line))
-    });
+    let recorded = AuditLog::open(&config.audit, |_| {})
+        .and_then(|mut log| log.append(Timestamp::now(), Event::Restore(line)));
     if let Err(error) = recorded {
         warn!("this restore has no line in the audit log: {error}");
     }

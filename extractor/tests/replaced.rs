@@ -65,6 +65,7 @@ fn a_broken_log_vouches_for_nothing_and_a_missing_one_stops_nothing() {
     fs::write(place.audit(), text.replacen("copied", "Copied", 1)).unwrap();
     let (_, error) = expect(9, &mut restore(&place, &copy, &target));
     assert!(error.contains("name another log with --audit"), "{error}");
+    assert_eq!(error.matches("audit.jsonl").count(), 1, "told once: {error}");
     target.assert_untouched();
     let other = place.path("logs/new.jsonl");
     let (_, error) = expect(0, restore(&place, &copy, &target).arg("--audit").arg(other));
