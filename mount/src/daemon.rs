@@ -100,6 +100,7 @@ fn serve_at_its_places(
         pid: std::process::id(),
         store: plan.store.clone(),
         mounts: mounts.iter().map(|(path, _)| path.clone()).collect(),
+        alarms: fs.alarms(),
     };
     // A copy that is only shown has the id of its original, whose daemon is the one to find.
     if !args.read_only
@@ -108,7 +109,8 @@ fn serve_at_its_places(
         tracing::warn!(message = failure.message);
     }
     let (stop, stopped) = channel();
-    let housekeeper = housekeep(Arc::clone(fs), stopped);
+    let note = (!args.read_only).then(|| (note, args.run_dir.clone(), plan.id.clone()));
+    let housekeeper = housekeep(Arc::clone(fs), note, stopped);
     tracing::info!(store = %plan.store.display(), at = %plan.mountpoint.display(), "serving");
     if args.report_ready {
         say(READY);
@@ -245,10 +247,27 @@ fn unmount_all(mounts: Mounts, id: &str) -> Descriptors {
     descriptors
 }
 
-/// Removes what is over and notes the clocks, now and then.
-fn housekeep(fs: Arc<WormFs>, stopped: Receiver<()>) -> Outcome<std::thread::JoinHandle<()>> {
+/// Notes new alarms, where `worm status` finds them.
+fn note_alarms(fs: &WormFs, note: &mut Option<(RunFile, PathBuf, String)>) {
+    let Some((note, directory, store)) = note else { return };
+    let alarms = fs.alarms();
+    if alarms != note.alarms {
+        note.alarms = alarms;
+        if let Err(failure) = note.write(directory, store) {
+            tracing::warn!(message = failure.message);
+        }
+    }
+}
+
+/// Removes what is over and notes the clocks and new alarms, now and then.
+fn housekeep(
+    fs: Arc<WormFs>,
+    mut note: Option<(RunFile, PathBuf, String)>,
+    stopped: Receiver<()>,
+) -> Outcome<std::thread::JoinHandle<()>> {
     let keep = move || {
         loop {
+            note_alarms(&fs, &mut note);
             match fs.housekeep() {
                 Ok(0) => {}
                 Ok(removed) => {

@@ -14,10 +14,12 @@ use worm_fs::store::Store;
 use worm_fs::store::is_served;
 
 use crate::cli::LookArgs;
+use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
 use crate::outcome::say;
 use crate::run_file;
+use crate::run_file::RunFile;
 
 /// Runs `worm ls`.
 pub(crate) fn files(args: &LookArgs) -> Outcome {
@@ -38,11 +40,23 @@ pub(crate) fn files(args: &LookArgs) -> Outcome {
 /// Runs `worm status`.
 pub(crate) fn status(args: &LookArgs) -> Outcome {
     let (store, loaded, reading) = look(&args.path, &args.run_dir)?;
-    let status = report::status(&loaded, &reading, is_served(&store.path));
+    let served = is_served(&store.path);
+    let note = RunFile::read(&args.run_dir, &store.id).ok().filter(|_| served);
+    let alarms = note.map(|note| note.alarms).unwrap_or_default();
+    let status = report::status(&loaded, &reading, served, alarms);
     if args.json {
-        return json(&status);
+        json(&status)?;
+    } else {
+        print_status(&store, &status);
     }
-    let Status { store: id, served, lines, signed, clock, lag_seconds, classes } = &status;
+    match status.alarms.len() {
+        0 => Ok(()),
+        n => Err(Failure::new(Exit::Verification, format_args!("{n} alarms: look at them"))),
+    }
+}
+
+fn print_status(store: &Store, status: &Status) {
+    let Status { store: id, served, lines, signed, clock, lag_seconds, classes, alarms } = status;
     say(format_args!("store    {id} in {}", store.path.display()));
     say(format_args!("daemon   {}", if *served { "serving" } else { "none: nothing is served" }));
     say(format_args!("ledger   {lines} lines, {signed} of them under the signed head"));
@@ -63,7 +77,9 @@ pub(crate) fn status(args: &LookArgs) -> Outcome {
             class.newest.as_deref().unwrap_or("-")
         ));
     }
-    Ok(())
+    for alarm in alarms {
+        say(format_args!("ALARM    {alarm}"));
+    }
 }
 
 fn look(path: &Path, run_directory: &Path) -> Outcome<(Store, Loaded, Reading)> {

@@ -17,7 +17,7 @@ use crate::outcome::Outcome;
 pub(crate) const RUN_DIRECTORY: &str = "/run/worm";
 
 /// A daemon at work.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunFile {
     /// Its process id, in its own PID namespace.
     pub(crate) pid: u32,
@@ -25,6 +25,9 @@ pub(crate) struct RunFile {
     pub(crate) store: PathBuf,
     /// Where it serves it.
     pub(crate) mounts: Vec<PathBuf>,
+    /// What somebody should look at.
+    #[serde(default)]
+    pub(crate) alarms: Vec<String>,
 }
 
 /// Where a store's run file is.
@@ -42,9 +45,12 @@ impl RunFile {
     pub(crate) fn write(&self, directory: &Path, store: &str) -> Outcome {
         let write = || -> std::io::Result<()> {
             std::fs::create_dir_all(directory)?;
-            let mut file = File::create(path(directory, store))?;
+            let (whole, new) = (path(directory, store), directory.join(format!("{store}.new")));
+            let mut file = File::create(&new)?;
             serde_json::to_writer(&mut file, self)?;
-            file.write_all(b"\n")
+            file.write_all(b"\n")?;
+            // Whoever reads it sees the old or the new.
+            Ok(rustix::fs::rename(new, whole)?)
         };
         write().map_err(Failure::doing(format_args!("note the daemon in {}", directory.display())))
     }

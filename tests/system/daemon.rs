@@ -295,6 +295,20 @@ fn ls_and_status_show_what_is_there() {
 }
 
 #[test]
+fn status_shows_what_the_daemon_found_wrong() {
+    let daemon = Daemon::start();
+    daemon.worm("status", &daemon.active(), &[]).success();
+    daemon.worm("umount", &daemon.active(), &[]).success();
+    put(&daemon.store().join("data/daily/smuggled"), b"x");
+    daemon.mount(&[]).success();
+    assert!(names(&daemon.active().join("daily")).is_empty());
+    for path in [daemon.active(), daemon.store()] {
+        let said = daemon.worm("status", &path, &[]).expect_code(9);
+        assert!(said.stdout.contains("ALARM    daily/smuggled: nobody recorded it"), "{said:?}");
+    }
+}
+
+#[test]
 fn wait_tells_sealed_from_open_and_from_what_is_not_ours() {
     let daemon = Daemon::start();
     let path = daemon.active().join("hourly/x");

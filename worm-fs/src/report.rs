@@ -63,6 +63,8 @@ pub struct Status {
     pub lag_seconds: i64,
     /// Its classes.
     pub classes: Vec<ClassRow>,
+    /// What its daemon wants somebody to look at.
+    pub alarms: Vec<String>,
 }
 
 /// The retention clock and the lag at a moment. When nobody serves the store and the machine was
@@ -101,7 +103,7 @@ pub fn files(catalog: &Catalog, reading: &Reading) -> Vec<FileRow> {
 
 /// A store at a glance.
 #[must_use]
-pub fn status(loaded: &Loaded, reading: &Reading, served: bool) -> Status {
+pub fn status(loaded: &Loaded, reading: &Reading, served: bool, alarms: Vec<String>) -> Status {
     let catalog = &loaded.catalog;
     let (now_ms, lag_ms) = clock(catalog, reading);
     let mut classes: Vec<(u64, ClassRow, i64)> = catalog
@@ -147,5 +149,6 @@ pub fn status(loaded: &Loaded, reading: &Reading, served: bool) -> Status {
         clock: rfc3339(now_ms),
         lag_seconds: lag_ms / 1000,
         classes,
+        alarms,
     }
 }
