@@ -2,6 +2,7 @@
 
 mod chain;
 mod containers;
+mod crash;
 mod daemon;
 mod promise;
 mod races;
