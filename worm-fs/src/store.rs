@@ -123,7 +123,8 @@ pub struct Store {
     pub(crate) data: OwnedFd,
     pub(crate) ledger: OwnedFd,
     public: String,
-    lock: Option<File>,
+    /// Held for as long as the store is served.
+    _lock: Option<File>,
 }
 
 /// What a store's ledger amounts to.
@@ -215,15 +216,10 @@ impl Store {
             Access::Look => None,
         };
         let path = path.to_owned();
-        let store = Self { path, id: json.store, root, open, data, ledger, public: json.key, lock };
+        let store =
+            Self { path, id: json.store, root, open, data, ledger, public: json.key, _lock: lock };
         let loaded = store.load()?;
         Ok((store, loaded))
-    }
-
-    /// Whether this process holds the store's lock.
-    #[must_use]
-    pub fn is_served_here(&self) -> bool {
-        self.lock.is_some()
     }
 
     /// Reads the ledger once more, for those who look while a daemon writes.
