@@ -10,7 +10,7 @@ use clap::ValueEnum;
 const AFTER_HELP: &str = "\
 Exit codes:
   0 done          2 wrong arguments or configuration   7 busy: served, or files are open
-  1 failed        4 refused before anything changed    9 the store is not what its ledger says, or alarms
+  1 failed        4 refused before anything changed    9 not as the ledger says, or alarms
                   6 not found                         10 not write-once";
 
 /// Write-once storage on a plain directory: what is written and closed stays until its time.
