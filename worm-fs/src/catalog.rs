@@ -1,6 +1,7 @@
 //! PURE: what is alive in a store, as a fold over its ledger and nothing else.
 
 mod check;
+mod fold;
 mod groups;
 
 use std::collections::BTreeMap;
@@ -9,9 +10,9 @@ use std::collections::HashMap;
 use crate::clock::Anchor;
 use crate::clock::Credit;
 use crate::config::ClassRule;
-use crate::policy::name::INCOMPLETE;
 use crate::policy::name::Name;
 use crate::policy::name::StorePath;
+use crate::record::Actor;
 use crate::record::Digest;
 use crate::record::Event;
 use crate::record::FORMAT;
@@ -92,6 +93,21 @@ pub struct File {
     pub main: Option<u64>,
     /// Its sidecars.
     pub sidecars: Vec<u64>,
+    /// It was sealed in governance mode: the admin may release it before its end.
+    pub governance: bool,
+}
+
+/// A legal hold: what it is on stays until it is lifted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Hold {
+    /// What it is called.
+    pub name: String,
+    /// Why it was put.
+    pub reason: String,
+    /// By whom.
+    pub by: Actor,
+    /// When, on the system clock.
+    pub since_ms: i64,
 }
 
 impl File {
@@ -133,6 +149,8 @@ pub struct Catalog {
     /// their data was unlinked.
     pub removed: HashMap<StorePath, u64>,
     nodes: HashMap<u64, Node>,
+    /// By the file that they were put on; they hold its whole group.
+    holds: BTreeMap<u64, Vec<Hold>>,
 }
 
 impl Catalog {
@@ -156,7 +174,7 @@ impl Catalog {
             mode: 0o755,
             uid: 0,
             gid: 0,
-            changed_ms: system_ms(first),
+            changed_ms: fold::system_ms(first),
         };
         Ok(Self {
             store: store.clone(),
@@ -168,221 +186,8 @@ impl Catalog {
             credits: Vec::new(),
             removed: HashMap::new(),
             nodes: HashMap::from([(ROOT, Node::Directory(root))]),
+            holds: BTreeMap::new(),
         })
-    }
-
-    /// Follows one more line, whose digest is `digest`. The chain is the reader's to check.
-    ///
-    /// # Errors
-    /// When the line contradicts what stands.
-    pub fn apply(&mut self, line: &Line, digest: Digest) -> Result<(), Inconsistent> {
-        if line.seq > 1 {
-            self.follow(line).map_err(|what| Inconsistent { seq: line.seq, what })?;
-        }
-        self.seq = line.seq;
-        self.head = digest;
-        Ok(())
-    }
-
-    fn follow(&mut self, line: &Line) -> Result<(), String> {
-        self.check(&line.event, line.clock_ms)?;
-        match &line.event {
-            Event::Created { .. } => Err("a store is made once".to_owned()),
-            Event::Started { reading, credit_ms, .. } => {
-                self.removed.clear();
-                if *credit_ms > 0 {
-                    self.credits.push(Credit { clock_ms: line.clock_ms, credit_ms: *credit_ms });
-                }
-                self.anchor = Anchor { clock_ms: line.clock_ms, reading: reading.clone() };
-                Ok(())
-            }
-            Event::Clock { reading } => {
-                self.anchor = Anchor { clock_ms: line.clock_ms, reading: reading.clone() };
-                Ok(())
-            }
-            Event::Class { id, path, rule } => self.class(line, *id, path, rule),
-            Event::DirectoryMade { id, path, mode, uid, gid } => {
-                let directory =
-                    self.directory(line, path, DirectoryKind::Plain, (*mode, *uid, *gid))?;
-                self.insert(line, *id, path, Node::Directory(directory))
-            }
-            Event::DirectoryChanged { id, mode, uid, gid } => {
-                let Some(Node::Directory(directory)) = self.nodes.get_mut(id) else {
-                    return Err(format!("no directory {id}"));
-                };
-                (directory.mode, directory.uid, directory.gid) = (*mode, *uid, *gid);
-                directory.changed_ms = system_ms(line);
-                Ok(())
-            }
-            Event::DirectoryRemoved { id, path, .. } => {
-                self.remove(line, *id, path)?;
-                // No file has this length.
-                self.removed.insert(path.clone(), u64::MAX);
-                Ok(())
-            }
-            Event::Sealed { .. } | Event::Incomplete { .. } => self.finished(line),
-            Event::Extended { id, retain_until_ms, .. } => {
-                if let Some(Node::File(file)) = self.nodes.get_mut(id) {
-                    // Whoever wrote the line, nothing here shortens a retention.
-                    file.retain_until_ms = file.retain_until_ms.max(*retain_until_ms);
-                }
-                Ok(())
-            }
-            Event::Removed { id, path, .. } => {
-                let size = self.get_file(*id).map_or(0, |file| file.size);
-                self.removed.insert(path.clone(), size);
-                self.remove(line, *id, path)
-            }
-        }
-    }
-
-    fn class(
-        &mut self,
-        line: &Line,
-        id: u64,
-        path: &StorePath,
-        rule: &ClassRule,
-    ) -> Result<(), String> {
-        let kind = DirectoryKind::Class(Box::new(rule.clone()));
-        let owner = (rule.permissions, rule.owner, rule.group);
-        if let Some(Node::Directory(directory)) = self.nodes.get_mut(&id) {
-            directory.kind = kind;
-            (directory.mode, directory.uid, directory.gid) = owner;
-            return Ok(());
-        }
-        let directory = self.directory(line, path, kind, owner)?;
-        self.insert(line, id, path, Node::Directory(directory))?;
-        let path = path.join(INCOMPLETE.as_bytes());
-        let directory = self.directory(line, &path, DirectoryKind::Incomplete, (0o755, 0, 0))?;
-        self.insert(line, id + 1, &path, Node::Directory(directory))
-    }
-
-    fn directory(
-        &self,
-        line: &Line,
-        path: &StorePath,
-        kind: DirectoryKind,
-        (mode, uid, gid): (u32, u32, u32),
-    ) -> Result<Directory, String> {
-        let (parent, name) = self.place(path)?;
-        let (name, children) = (Some(name), BTreeMap::new());
-        let changed_ms = system_ms(line);
-        Ok(Directory { parent, name, kind, children, mode, uid, gid, changed_ms })
-    }
-
-    fn finished(&mut self, line: &Line) -> Result<(), String> {
-        let (id, path, mut file) = match &line.event {
-            Event::Sealed {
-                id,
-                path,
-                size,
-                sha256,
-                mode,
-                uid,
-                gid,
-                mtime_ns,
-                retain_until_ms,
-                ..
-            } => {
-                let own = (*size, *mode, *uid, *gid, *mtime_ns, *retain_until_ms);
-                (*id, path, self.file(line, path, Some(*sha256), own)?)
-            }
-            Event::Incomplete {
-                id, path, size, mode, uid, gid, mtime_ns, retain_until_ms, ..
-            } => {
-                let own = (*size, *mode, *uid, *gid, *mtime_ns, *retain_until_ms);
-                (*id, path, self.file(line, path, None, own)?)
-            }
-            Event::Created { .. }
-            | Event::Started { .. }
-            | Event::Clock { .. }
-            | Event::Class { .. }
-            | Event::DirectoryMade { .. }
-            | Event::DirectoryChanged { .. }
-            | Event::DirectoryRemoved { .. }
-            | Event::Extended { .. }
-            | Event::Removed { .. } => return Err("not the end of a file".to_owned()),
-        };
-        file.mode &= 0o7777;
-        let main = self.main_of(&file);
-        file.main = main;
-        self.insert(line, id, path, Node::File(file))?;
-        if let Some(Node::File(main)) = main.and_then(|main| self.nodes.get_mut(&main)) {
-            main.sidecars.push(id);
-        }
-        Ok(())
-    }
-
-    fn file(
-        &self,
-        line: &Line,
-        path: &StorePath,
-        sha256: Option<Digest>,
-        (size, mode, uid, gid, mtime_ns, retain_until_ms): (u64, u32, u32, u32, i64, i64),
-    ) -> Result<File, String> {
-        let (parent, name) = self.place(path)?;
-        let (sealed_ms, sealed_system_ms) = (line.clock_ms, system_ms(line));
-        let owner = (mode, uid, gid);
-        let (mode, uid, gid) = owner;
-        Ok(File {
-            parent,
-            name,
-            size,
-            sha256,
-            mode,
-            uid,
-            gid,
-            mtime_ns,
-            sealed_ms,
-            sealed_system_ms,
-            retain_until_ms,
-            main: None,
-            sidecars: Vec::new(),
-        })
-    }
-
-    /// The directory and the name that a path means.
-    fn place(&self, path: &StorePath) -> Result<(u64, Name), String> {
-        let (parent, name) = path.split();
-        let name = Name::new(name).map_err(|refusal| format!("{path}: {refusal}"))?;
-        let parent = self.find(&parent).ok_or_else(|| format!("{path}: no such directory"))?;
-        Ok((parent, name))
-    }
-
-    fn insert(&mut self, line: &Line, id: u64, path: &StorePath, node: Node) -> Result<(), String> {
-        let (parent, name) = self.place(path)?;
-        let directory = self.directory_mut(parent).ok_or_else(|| format!("{path}: in a file"))?;
-        directory.children.insert(name, id);
-        directory.changed_ms = system_ms(line);
-        self.nodes.insert(id, node);
-        self.next_id = self.next_id.max(id + 1);
-        Ok(())
-    }
-
-    fn remove(&mut self, line: &Line, id: u64, path: &StorePath) -> Result<(), String> {
-        let (parent, name) = self.place(path)?;
-        if let Some(directory) = self.directory_mut(parent) {
-            directory.children.remove(&name);
-            directory.changed_ms = system_ms(line);
-        }
-        if let Some(Node::File(file)) = self.nodes.remove(&id) {
-            if let Some(Node::File(main)) = file.main.and_then(|main| self.nodes.get_mut(&main)) {
-                main.sidecars.retain(|sidecar| *sidecar != id);
-            }
-            for sidecar in file.sidecars {
-                if let Some(Node::File(sidecar)) = self.nodes.get_mut(&sidecar) {
-                    sidecar.main = None;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn directory_mut(&mut self, id: u64) -> Option<&mut Directory> {
-        match self.nodes.get_mut(&id)? {
-            Node::Directory(directory) => Some(directory),
-            Node::File(_) => None,
-        }
     }
 
     /// A file or directory by its number.
@@ -466,8 +271,4 @@ impl Catalog {
             Node::File(_) => None,
         })
     }
-}
-
-fn system_ms(line: &Line) -> i64 {
-    line.time.parse::<jiff::Timestamp>().map_or(line.clock_ms, jiff::Timestamp::as_millisecond)
 }

@@ -121,9 +121,7 @@ impl Touched {
             let Some((id, path)) = event.subject() else { continue };
             changed.extend(catalog.group_of(id));
             parents.extend(path.and_then(|path| catalog.find(&path.split().0)));
-            if matches!(event, Event::Removed { .. } | Event::DirectoryRemoved { .. }) {
-                gone.push(id);
-            }
+            gone.extend(event.removal().map(|_| id));
         }
         let apart = !changed.iter().any(|id| self.changed.contains(id))
             && !parents.iter().any(|id| self.gone.contains(id))
@@ -254,36 +252,25 @@ impl Writer {
         batch: Vec<Vec<Draft>>,
         reading: &Reading,
     ) -> std::result::Result<(Vec<Ready>, Vec<u8>), String> {
-        let (mut seq, mut prev, now) = {
+        let (mut seq, mut prev, mut now) = {
             let state = self.state.read();
             (state.catalog.seq, state.catalog.head, state.catalog.anchor.now(reading))
         };
         let time = rfc3339(reading.system_ms);
         let (mut lines, mut bytes) = (Vec::new(), Vec::new());
         for Draft { event, kept_ms } in batch.into_iter().flatten() {
-            // A restart brings its own clock: the reboot's credit is part of it.
-            let clock_ms = match &event {
-                Event::Started { credit_ms, reading, .. } => {
-                    self.state.read().catalog.anchor.started(reading, *credit_ms)
-                }
-                Event::Created { .. }
-                | Event::Clock { .. }
-                | Event::Class { .. }
-                | Event::DirectoryMade { .. }
-                | Event::DirectoryChanged { .. }
-                | Event::DirectoryRemoved { .. }
-                | Event::Sealed { .. }
-                | Event::Incomplete { .. }
-                | Event::Extended { .. }
-                | Event::Removed { .. } => now,
-            };
+            // A restart and a credit bring their own clock: the jump is part of the line.
+            if let Event::Started { credit_ms, reading, .. } = &event {
+                now = self.state.read().catalog.anchor.started(reading, *credit_ms);
+            } else if let Event::ClockCredited { credit_ms, .. } = &event {
+                now = now.saturating_add(*credit_ms);
+            }
+            let clock_ms = now;
             let event = match kept_ms {
                 Some(kept_ms) => event.kept_until(clock_ms.saturating_add(kept_ms)),
                 None => event,
             };
-            // The clocks of the very moment that the line carries.
-            let noted = || Event::Clock { reading: reading.clone() };
-            let event = if matches!(event, Event::Clock { .. }) { noted() } else { event };
+            let event = event.noting(reading);
             seq += 1;
             let line = Line { seq, prev, clock_ms, time: time.clone(), event };
             let encoded = line.encode().map_err(|error| error.to_string())?;

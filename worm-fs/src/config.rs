@@ -42,6 +42,9 @@ pub struct ClassRule {
         skip_serializing_if = "Option::is_none"
     )]
     pub max_retention: Option<i64>,
+    /// Whether the admin may end a retention early.
+    #[serde(default, skip_serializing_if = "Mode::is_compliance")]
+    pub mode: Mode,
     /// How many of the newest groups with a manifest are kept however old, in each directory.
     #[serde(default = "default_keep_last")]
     pub keep_last: usize,
@@ -61,6 +64,24 @@ pub struct ClassRule {
         serialize_with = "as_octal"
     )]
     pub permissions: u32,
+}
+
+/// Whether a retention can be ended early, as S3 Object Lock names it. Fixed for each file when
+/// it is sealed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// By nobody.
+    #[default]
+    Compliance,
+    /// By the admin, with a reason that goes into the ledger.
+    Governance,
+}
+
+impl Mode {
+    fn is_compliance(&self) -> bool {
+        *self == Self::Compliance
+    }
 }
 
 fn default_keep_last() -> usize {
@@ -85,6 +106,7 @@ impl Default for Config {
             let rule = ClassRule {
                 retention,
                 max_retention: None,
+                mode: Mode::Compliance,
                 keep_last: default_keep_last(),
                 sidecars: default_sidecars(),
                 owner: 0,

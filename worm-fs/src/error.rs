@@ -82,6 +82,7 @@ fn refusal_errno(refusal: Refusal) -> Errno {
     match refusal {
         Refusal::Sealed
         | Refusal::Retained
+        | Refusal::Held
         | Refusal::NotTheWriter
         | Refusal::FixedDirectory
         | Refusal::NotAClass

@@ -4,6 +4,7 @@
 //! Each request finds what is meant, asks [`crate::policy::verdict`], and lets the store act.
 //! The question and the reservation that follows from it happen under one lock.
 
+pub(crate) mod admin;
 pub(crate) mod attributes;
 pub(crate) mod end;
 pub(crate) mod expire;

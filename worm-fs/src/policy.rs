@@ -121,8 +121,10 @@ pub enum FileState {
 /// Whether a finished file may be removed.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Retention {
-    /// Its retention end lies ahead, or a hold, a group or `keep_last` keeps it.
+    /// Its retention end lies ahead, or its group or `keep_last` keeps it.
     Running,
+    /// A hold is on it: it stays until that is lifted.
+    Held,
     /// Nothing keeps it any more.
     Over,
 }
@@ -242,6 +244,7 @@ fn when_sealed(request: Request, retention: Retention) -> Result<(), Refusal> {
         Request::Unlink => match retention {
             Retention::Over => Ok(()),
             Retention::Running => Err(Refusal::Retained),
+            Retention::Held => Err(Refusal::Held),
         },
         Request::OpenToWrite
         | Request::Write
@@ -273,7 +276,9 @@ mod tests {
         for state in [
             FileState::Closing,
             FileState::Sealed(Retention::Running),
+            FileState::Sealed(Retention::Held),
             FileState::Incomplete(Retention::Running),
+            FileState::Incomplete(Retention::Held),
         ] {
             for request in REQUESTS {
                 let harmless = matches!(request, Request::OpenToRead | Request::SetRetention);

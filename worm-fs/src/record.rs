@@ -4,14 +4,16 @@
 //! newline included, so `sed -n 3p 000001.jsonl | sha256sum` is what line 4 must name. The first
 //! line of a store names sixty-four zeros.
 
+mod event;
+
 use serde::Deserialize;
 use serde::Serialize;
 use sha2::Digest as _;
 use sha2::Sha256;
 
-use crate::clock::Reading;
-use crate::config::ClassRule;
-use crate::policy::name::StorePath;
+pub use event::Actor;
+pub use event::Event;
+pub use event::Removal;
 
 /// The newest format that this version writes and reads.
 pub const FORMAT: u32 = 1;
@@ -84,150 +86,6 @@ pub struct Line {
     pub event: Event,
 }
 
-/// What can happen to a store. State is a fold over these and nothing else.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Event {
-    /// The store was made. Always and only the first line.
-    Created {
-        /// [`FORMAT`].
-        format: u32,
-        /// The store's id.
-        store: String,
-        /// Public key of its signer, as a C2SP verifier key.
-        key: String,
-        /// The machine's clocks.
-        reading: Reading,
-    },
-    /// A daemon began to serve it.
-    Started {
-        /// Its version.
-        version: String,
-        /// The machine's clocks.
-        reading: Reading,
-        /// Downtime credited to the retention clock, in milliseconds.
-        credit_ms: i64,
-        /// Lines before this one that the signed head did not reach when the daemon started.
-        unsigned: u64,
-    },
-    /// The clocks, noted now and then and at the end, so that a restart knows where they stood.
-    Clock {
-        /// The machine's clocks.
-        reading: Reading,
-    },
-    /// A class was made, or its rule changed.
-    Class {
-        /// Number of its directory; the next number is that of its `.incomplete`.
-        id: u64,
-        /// Its directory.
-        path: StorePath,
-        /// What holds for files sealed from now on.
-        rule: ClassRule,
-    },
-    /// A directory was made.
-    DirectoryMade {
-        /// Its number.
-        id: u64,
-        /// Where.
-        path: StorePath,
-        /// Its permission bits.
-        mode: u32,
-        /// Its owner.
-        uid: u32,
-        /// Its group.
-        gid: u32,
-    },
-    /// The attributes of an empty directory changed.
-    DirectoryChanged {
-        /// Its number.
-        id: u64,
-        /// Its permission bits.
-        mode: u32,
-        /// Its owner.
-        uid: u32,
-        /// Its group.
-        gid: u32,
-    },
-    /// An empty directory was removed.
-    DirectoryRemoved {
-        /// Its number.
-        id: u64,
-        /// Where it was.
-        path: StorePath,
-        /// By whom.
-        uid: u32,
-    },
-    /// A file was sealed: from here on it does not change.
-    Sealed {
-        /// Its number.
-        id: u64,
-        /// Its name, and that of its data below `data/`.
-        path: StorePath,
-        /// Length in bytes.
-        size: u64,
-        /// SHA-256 of its bytes.
-        sha256: Digest,
-        /// Permission bits.
-        mode: u32,
-        /// Owner.
-        uid: u32,
-        /// Group.
-        gid: u32,
-        /// Modification time, nanoseconds since 1970.
-        mtime_ns: i64,
-        /// Retention end on the retention clock.
-        retain_until_ms: i64,
-        /// It was committed explicitly, not just closed.
-        committed: bool,
-    },
-    /// A file was given up before it was whole.
-    Incomplete {
-        /// Its number.
-        id: u64,
-        /// Where it is kept.
-        path: StorePath,
-        /// The name that it was meant to have.
-        meant: StorePath,
-        /// Length in bytes of what is there.
-        size: u64,
-        /// Permission bits.
-        mode: u32,
-        /// Owner.
-        uid: u32,
-        /// Group.
-        gid: u32,
-        /// Modification time, nanoseconds since 1970.
-        mtime_ns: i64,
-        /// Retention end on the retention clock.
-        retain_until_ms: i64,
-        /// What ended it.
-        why: String,
-    },
-    /// Retention was lengthened.
-    Extended {
-        /// Number of the file.
-        id: u64,
-        /// Its name.
-        path: StorePath,
-        /// The new retention end on the retention clock.
-        retain_until_ms: i64,
-        /// By whom.
-        uid: u32,
-    },
-    /// An expired file was removed.
-    Removed {
-        /// Number of the file.
-        id: u64,
-        /// Its name.
-        path: StorePath,
-        /// `expired` by the store, or `unlink` by somebody.
-        why: String,
-        /// By whom; absent for the store itself.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        uid: Option<u32>,
-    },
-}
-
 /// Why a line cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LineError {
@@ -237,36 +95,6 @@ pub enum LineError {
     /// Anything else.
     #[error("it cannot be read: {0}")]
     Malformed(String),
-}
-
-impl Event {
-    /// The number of the file or directory that this is about, and its path where it is named.
-    #[must_use]
-    pub fn subject(&self) -> Option<(u64, Option<&StorePath>)> {
-        match self {
-            Self::Created { .. } | Self::Started { .. } | Self::Clock { .. } => None,
-            Self::DirectoryChanged { id, .. } => Some((*id, None)),
-            Self::Class { id, path, .. }
-            | Self::DirectoryMade { id, path, .. }
-            | Self::DirectoryRemoved { id, path, .. }
-            | Self::Sealed { id, path, .. }
-            | Self::Incomplete { id, path, .. }
-            | Self::Extended { id, path, .. }
-            | Self::Removed { id, path, .. } => Some((*id, Some(path))),
-        }
-    }
-
-    /// The same event with the retention end of the file that it is the end of. Other events
-    /// have none.
-    #[must_use]
-    pub fn kept_until(mut self, end_ms: i64) -> Self {
-        if let Self::Sealed { retain_until_ms, .. } | Self::Incomplete { retain_until_ms, .. } =
-            &mut self
-        {
-            *retain_until_ms = end_ms;
-        }
-        self
-    }
 }
 
 impl Line {
@@ -303,6 +131,7 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::name::StorePath;
 
     #[test]
     fn a_line_survives_and_is_readable() {

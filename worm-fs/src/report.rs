@@ -6,6 +6,7 @@ use crate::catalog::Catalog;
 use crate::catalog::DirectoryKind;
 use crate::clock::Reading;
 use crate::clock::rfc3339;
+use crate::policy::Retention;
 use crate::store::Loaded;
 
 /// One file.
@@ -88,7 +89,7 @@ pub fn files(catalog: &Catalog, reading: &Reading) -> Vec<FileRow> {
                 sha256: file.sha256.map(|sha256| sha256.to_string()),
                 state: match file.sha256 {
                     None => "incomplete",
-                    Some(_) if end <= now_ms && !catalog.is_protected(id) => "expired",
+                    Some(_) if catalog.retention_of(id, now_ms) == Retention::Over => "expired",
                     Some(_) => "sealed",
                 },
                 sealed_at: rfc3339(file.sealed_system_ms),

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::Mutex;
 
 use tempfile::TempDir;
 use worm_fs::clock::ManualClock;
+use worm_fs::config::ClassRule;
 use worm_fs::config::Config;
 use worm_fs::fs::Options;
 use worm_fs::fs::Place;
@@ -39,13 +41,15 @@ pub struct Ground {
     directory: TempDir,
     /// What everything goes by.
     pub clock: Arc<ManualClock>,
+    config: Mutex<Config>,
 }
 
 impl Default for Ground {
     fn default() -> Self {
         let directory = tempfile::tempdir().expect("make a temporary directory");
         let clock = Arc::new(ManualClock::new(START_MS));
-        let ground = Self { directory, clock };
+        let config = Mutex::new(Config::parse(CONFIG).expect("the configuration of the tests"));
+        let ground = Self { directory, clock, config };
         for place in [ground.active(), ground.view()] {
             std::fs::create_dir(place).expect("make a mount point");
         }
@@ -90,16 +94,25 @@ impl Ground {
         self.directory.path().join("view")
     }
 
+    /// Changes the rule of a class, from the next start on.
+    ///
+    /// # Panics
+    /// When there is no such class.
+    pub fn rule(&self, class: &str, change: impl FnOnce(&mut ClassRule)) {
+        let mut config = self.config.lock().expect("no panic");
+        change(config.classes.get_mut(class).expect("a class of the tests"));
+    }
+
     /// What a daemon needs.
     ///
     /// # Panics
-    /// When the configuration of the tests is wrong.
+    /// When another thread panicked.
     #[must_use]
     pub fn options(&self) -> Options {
         Options {
             store: self.store(),
             key: self.key(),
-            config: Config::parse(CONFIG).expect("the configuration of the tests"),
+            config: self.config.lock().expect("no panic").clone(),
             clock: Arc::clone(&self.clock) as _,
         }
     }

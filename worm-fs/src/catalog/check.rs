@@ -15,10 +15,32 @@ impl Catalog {
         match event {
             Event::Created { .. } => Err("a store is made once".to_owned()),
             Event::Started { .. } | Event::Clock { .. } => Ok(()),
-            Event::Extended { id, path, .. } if self.get_file(*id).is_none() => {
-                Err(format!("{path}: no file {id}"))
+            Event::ClockCredited { credit_ms, .. } if *credit_ms <= 0 => {
+                Err("the retention clock never goes back".to_owned())
             }
-            Event::Extended { .. } => Ok(()),
+            Event::ClockCredited { .. } => Ok(()),
+            Event::Extended { id, path, .. } => self.check_file(*id, path),
+            Event::Held { id, path, hold, .. } => {
+                self.check_file(*id, path)?;
+                if self.holds_of(*id).any(|stands| stands.name == *hold) {
+                    return Err(format!("{path}: hold {hold:?} stands already"));
+                }
+                Ok(())
+            }
+            Event::HoldLifted { id, path, hold, .. } => {
+                self.check_file(*id, path)?;
+                if self.holds_of(*id).any(|stands| stands.name == *hold) {
+                    return Ok(());
+                }
+                Err(format!("{path}: there is no hold {hold:?}"))
+            }
+            Event::Released { id, path, .. } => {
+                self.check_file(*id, path)?;
+                if self.is_governance(*id) {
+                    return Ok(());
+                }
+                Err(format!("{path}: it is not in governance mode"))
+            }
             Event::Class { id, path, .. } => match self.nodes.get(id) {
                 Some(Node::Directory(_)) => Ok(()),
                 Some(Node::File(_)) => Err(format!("{path}: number {id} is taken")),
@@ -45,8 +67,18 @@ impl Catalog {
                 if self.end_of(*id).is_none_or(|end| end > clock_ms) {
                     return Err(format!("{path} was removed before its retention end"));
                 }
+                if self.is_held(*id) {
+                    return Err(format!("{path} was removed while a hold was on it"));
+                }
                 Ok(())
             }
+        }
+    }
+
+    fn check_file(&self, id: u64, path: &StorePath) -> Result<(), String> {
+        match self.get_file(id) {
+            Some(_) => Ok(()),
+            None => Err(format!("{path}: no file {id}")),
         }
     }
 

@@ -3,7 +3,9 @@
 use super::Catalog;
 use super::Directory;
 use super::File;
+use super::Hold;
 use crate::config::MANIFEST_SIDECAR;
+use crate::policy::Retention;
 use crate::policy::retention;
 use crate::policy::retention::Group;
 use crate::policy::retention::Kept;
@@ -34,6 +36,36 @@ impl Catalog {
     pub fn end_of(&self, id: u64) -> Option<i64> {
         let ends = self.group_of(id).into_iter().filter_map(|id| self.get_file(id));
         ends.map(|file| file.retain_until_ms).max()
+    }
+
+    /// The holds on a file: those on any file of its group.
+    pub fn holds_of(&self, id: u64) -> impl Iterator<Item = &Hold> {
+        self.group_of(id).into_iter().filter_map(|id| self.holds.get(&id)).flatten()
+    }
+
+    /// Whether a hold is on a file.
+    #[must_use]
+    pub fn is_held(&self, id: u64) -> bool {
+        !self.holds.is_empty() && self.holds_of(id).next().is_some()
+    }
+
+    /// Whether the admin may release a file before its end: all of its group must allow that.
+    #[must_use]
+    pub fn is_governance(&self, id: u64) -> bool {
+        let mut group = self.group_of(id).into_iter().filter_map(|id| self.get_file(id));
+        group.all(|file| file.governance)
+    }
+
+    /// Whether a file may go at `now_ms`, and if not, what keeps it.
+    #[must_use]
+    pub fn retention_of(&self, id: u64, now_ms: i64) -> Retention {
+        if self.is_held(id) {
+            Retention::Held
+        } else if self.end_of(id).is_some_and(|end| end <= now_ms) && !self.is_protected(id) {
+            Retention::Over
+        } else {
+            Retention::Running
+        }
     }
 
     /// Whether a file is in one of the newest groups that are kept however old.
@@ -72,6 +104,7 @@ impl Catalog {
                 files: self.group_of(id),
                 sealed_ms: file.sealed_ms,
                 until_ms: self.end_of(id).unwrap_or(file.retain_until_ms),
+                held: self.is_held(id),
                 whole: file.sidecars.iter().any(|sidecar| self.is_manifest(*sidecar)),
             })
             .collect();
@@ -144,6 +177,7 @@ mod tests {
                 mtime_ns: 0,
                 retain_until_ms,
                 committed: false,
+                governance: false,
             };
             self.tell(sealed_ms, event).unwrap();
             id

@@ -14,6 +14,7 @@ use super::open_file::Outcome;
 use super::write::Finish;
 use crate::catalog::Catalog;
 use crate::config::INCOMPLETE_RETENTION_MS;
+use crate::config::Mode;
 use crate::digest;
 use crate::error::Error;
 use crate::error::Result;
@@ -105,10 +106,11 @@ impl WormFs {
 
     fn seal(&self, open: &OpenFile, sha256: Digest, committed: bool) -> Result<()> {
         let owner = open.owner();
-        let (path, retention_ms) = {
+        let (path, retention_ms, mode) = {
             let state = self.state.read();
             let (_, rule) = state.catalog.class_of(open.parent).ok_or(Error::NotFound)?;
-            (state.catalog.path(open.parent).join(open.name.as_bytes()), rule.retention)
+            let path = state.catalog.path(open.parent).join(open.name.as_bytes());
+            (path, rule.retention, rule.mode)
         };
         let sealed = Event::Sealed {
             id: open.id,
@@ -121,6 +123,7 @@ impl WormFs {
             mtime_ns: open.modified_ns(),
             retain_until_ms: 0,
             committed,
+            governance: mode == Mode::Governance,
         };
         self.commit_kept(sealed, retention_ms)?;
         self.place(open.id, &open.open_name().encode(), &path);

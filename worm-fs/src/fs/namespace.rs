@@ -17,6 +17,7 @@ use crate::policy::name::DEPTH_MAX;
 use crate::policy::name::Name;
 use crate::policy::name::StorePath;
 use crate::record::Event;
+use crate::record::Removal;
 
 impl WormFs {
     /// Makes a directory inside a class. When it returns `Ok`, the directory is there for good.
@@ -129,22 +130,14 @@ impl WormFs {
         let committed = self.commit(removals.iter().map(|(_, _, event)| event.clone()).collect());
         let mut outcome = committed;
         for (parent, name, event) in removals {
-            let (id, done) = match &event {
-                Event::Removed { id, path, .. } => {
-                    (*id, outcome.is_ok().then(|| (path, self.remove_file_data(*id, path))))
+            let (id, done) = match event.removal() {
+                Some(Removal::File(id, path)) => {
+                    (id, outcome.is_ok().then(|| (path, self.remove_file_data(id, path))))
                 }
-                Event::DirectoryRemoved { id, path, .. } => {
-                    (*id, outcome.is_ok().then(|| (path, self.store.remove_data_directory(path))))
+                Some(Removal::Directory(id, path)) => {
+                    (id, outcome.is_ok().then(|| (path, self.store.remove_data_directory(path))))
                 }
-                Event::Created { .. }
-                | Event::Started { .. }
-                | Event::Clock { .. }
-                | Event::Class { .. }
-                | Event::DirectoryMade { .. }
-                | Event::DirectoryChanged { .. }
-                | Event::Sealed { .. }
-                | Event::Incomplete { .. }
-                | Event::Extended { .. } => continue,
+                None => continue,
             };
             let mut state = self.state.write();
             state.leaving.remove(&id);

@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::policy::FileState;
 use crate::policy::Refusal;
-use crate::policy::Retention;
 use crate::policy::Target;
 use crate::policy::name::Name;
 use crate::policy::name::PATH_BYTES_MAX;
@@ -91,6 +90,13 @@ impl State {
         finished.or_else(pending).copied()
     }
 
+    /// What is at a path, finished or not.
+    pub(crate) fn find(&self, path: &StorePath) -> Option<u64> {
+        let (parent, name) = path.split();
+        let Ok(name) = Name::new(name) else { return self.catalog.find(path) };
+        self.child(self.catalog.find(&parent)?, &name)
+    }
+
     /// Whether a name can still be given to something new.
     pub(crate) fn is_free(&self, parent: u64, name: &Name) -> bool {
         self.child(parent, name).is_none()
@@ -110,8 +116,7 @@ impl State {
     /// What a request is asked of.
     pub(crate) fn target(&self, id: u64, now_ms: i64) -> Result<Target> {
         if let Some(file) = self.catalog.get_file(id) {
-            let retention =
-                if self.is_over(id, now_ms) { Retention::Over } else { Retention::Running };
+            let retention = self.catalog.retention_of(id, now_ms);
             let state = if file.is_incomplete() {
                 FileState::Incomplete(retention)
             } else {
@@ -129,11 +134,6 @@ impl State {
             DirectoryKind::Incomplete => Target::IncompleteDirectory,
             DirectoryKind::Plain => Target::Directory { empty: self.is_empty(id, directory) },
         })
-    }
-
-    /// Whether nothing keeps a finished file any more.
-    fn is_over(&self, id: u64, now_ms: i64) -> bool {
-        self.catalog.end_of(id).is_some_and(|end| end <= now_ms) && !self.catalog.is_protected(id)
     }
 
     /// Begins a removal: from here on nobody else removes it, and nobody takes its name.

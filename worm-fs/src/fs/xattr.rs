@@ -15,8 +15,7 @@ use crate::policy::FileState;
 use crate::policy::Refusal;
 use crate::policy::Request;
 use crate::policy::Retention;
-use crate::policy::retention;
-use crate::record::Event;
+use crate::record::Actor;
 
 /// How long a request for the digest of a closed file waits for the seal.
 pub(crate) const SEAL_WAIT: Duration = Duration::from_secs(30);
@@ -75,7 +74,7 @@ impl WormFs {
                 let lag = self.lag_ms();
                 self.of_file(id, |_, end| rfc3339(end.saturating_add(lag)))
             }
-            HOLDS => self.of_file(id, |_, _| String::new()),
+            HOLDS => self.holds(id),
             _ if name.starts_with("system.posix_acl_") => Err(Refusal::Unsupported.into()),
             _ => Err(Error::NoAttribute),
         }
@@ -90,6 +89,14 @@ impl WormFs {
         let file = state.catalog.get_file(id).ok_or(Error::NoAttribute)?;
         let end = state.catalog.end_of(id).unwrap_or(file.retain_until_ms);
         Ok(value(file, end).into_bytes())
+    }
+
+    /// The names of the holds, one a line.
+    fn holds(&self, id: u64) -> Result<Vec<u8>> {
+        let state = self.state.read();
+        state.catalog.get_file(id).ok_or(Error::NoAttribute)?;
+        let names: Vec<&str> = state.catalog.holds_of(id).map(|hold| hold.name.as_str()).collect();
+        Ok(names.join("\n").into_bytes())
     }
 
     fn class_name(&self, id: u64) -> Result<Vec<u8>> {
@@ -107,7 +114,7 @@ impl WormFs {
         Ok(match self.file_state(id)? {
             FileState::Writing { .. } => "writing",
             FileState::Closing => "closing",
-            FileState::Sealed(Retention::Running) => "sealed",
+            FileState::Sealed(Retention::Running | Retention::Held) => "sealed",
             FileState::Sealed(Retention::Over) => "expired",
             FileState::Incomplete(_) => "incomplete",
         })
@@ -153,25 +160,7 @@ impl WormFs {
         self.allowed(place, id, Request::SetRetention)?;
         let lag = self.lag_ms();
         let wanted_ms = parse_moment(value)?.checked_sub(lag).ok_or(Refusal::BadValue)?;
-        let event = {
-            let state = self.state.read();
-            let file = state.catalog.get_file(id).ok_or(Refusal::Unsupported)?;
-            let (Some(kept), Some((_, rule))) =
-                (state.catalog.kept(id), state.catalog.class_of(id))
-            else {
-                return Err(Refusal::Sealed.into());
-            };
-            if caller.uid != 0 && caller.uid != file.uid {
-                return Err(Refusal::NotTheAdmin.into());
-            }
-            retention::extend(&kept, wanted_ms, rule)?;
-            if wanted_ms == kept.until_ms {
-                return Ok(());
-            }
-            let path = state.catalog.path(id);
-            Event::Extended { id, path, retain_until_ms: wanted_ms, uid: caller.uid }
-        };
-        self.commit(vec![event])
+        self.lengthen(id, wanted_ms, Actor::user(caller.uid), None)
     }
 
     /// Removes an attribute: none can be.

@@ -11,6 +11,9 @@ pub enum Refusal {
     /// The file or its group has not reached its retention end.
     #[error("the file is under retention")]
     Retained,
+    /// A hold is on the file or its group.
+    #[error("a hold is on the file")]
+    Held,
     /// A path was used where only the descriptor that writes may act.
     #[error("only the descriptor that writes the file may do this")]
     NotTheWriter,

@@ -27,6 +27,8 @@ pub struct Group {
     pub until_ms: i64,
     /// It has its manifest, so it is a whole backup.
     pub whole: bool,
+    /// A hold is on it.
+    pub held: bool,
 }
 
 /// The name of the file that `name` would be a sidecar of, by the rule that stands when it is
@@ -60,7 +62,7 @@ pub fn over(groups: Vec<Group>, keep_last: usize, now_ms: i64) -> Vec<Vec<u64>> 
     let protected = protected(&groups, keep_last);
     groups
         .into_iter()
-        .filter(|group| group.until_ms <= now_ms)
+        .filter(|group| group.until_ms <= now_ms && !group.held)
         .map(|group| group.files)
         .filter(|files| files.first().is_some_and(|main| !protected.contains(main)))
         .collect()
@@ -92,13 +94,19 @@ mod tests {
 
     fn group(main: u64, until_ms: i64, whole: bool) -> Group {
         let sealed_ms = i64::try_from(main).unwrap();
-        Group { files: vec![main], sealed_ms, until_ms, whole }
+        Group { files: vec![main], sealed_ms, until_ms, whole, held: false }
     }
 
     #[test]
     fn a_group_goes_at_its_end_and_not_before() {
         assert!(over(vec![group(1, 10, false)], 1, 9).is_empty());
         assert_eq!(over(vec![group(1, 10, false)], 1, 10), [[1]]);
+    }
+
+    #[test]
+    fn a_hold_has_no_end() {
+        let held = Group { held: true, ..group(1, 10, false) };
+        assert!(over(vec![held], 0, i64::MAX).is_empty());
     }
 
     #[test]

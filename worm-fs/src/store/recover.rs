@@ -166,6 +166,7 @@ mod tests {
             mtime_ns: 0,
             retain_until_ms: 0,
             committed: false,
+            governance: false,
         }
     }
 

@@ -1,0 +1,251 @@
+//! PURE: how a line of the ledger changes what stands.
+
+use std::collections::BTreeMap;
+
+use super::Catalog;
+use super::Directory;
+use super::DirectoryKind;
+use super::File;
+use super::Hold;
+use super::Inconsistent;
+use super::Node;
+use crate::clock::Anchor;
+use crate::clock::Credit;
+use crate::config::ClassRule;
+use crate::policy::name::INCOMPLETE;
+use crate::policy::name::Name;
+use crate::policy::name::StorePath;
+use crate::record::Digest;
+use crate::record::Event;
+use crate::record::Line;
+
+impl Catalog {
+    /// Follows one more line, whose digest is `digest`. The chain is the reader's to check.
+    ///
+    /// # Errors
+    /// When the line contradicts what stands.
+    pub fn apply(&mut self, line: &Line, digest: Digest) -> Result<(), Inconsistent> {
+        if line.seq > 1 {
+            self.follow(line).map_err(|what| Inconsistent { seq: line.seq, what })?;
+        }
+        self.seq = line.seq;
+        self.head = digest;
+        Ok(())
+    }
+
+    fn follow(&mut self, line: &Line) -> Result<(), String> {
+        self.check(&line.event, line.clock_ms)?;
+        match &line.event {
+            Event::Created { .. } => Err("a store is made once".to_owned()),
+            Event::Started { reading, credit_ms, .. } => {
+                self.removed.clear();
+                if *credit_ms > 0 {
+                    self.credits.push(Credit { clock_ms: line.clock_ms, credit_ms: *credit_ms });
+                }
+                self.anchor = Anchor { clock_ms: line.clock_ms, reading: reading.clone() };
+                Ok(())
+            }
+            Event::Clock { reading } | Event::ClockCredited { reading, .. } => {
+                self.anchor = Anchor { clock_ms: line.clock_ms, reading: reading.clone() };
+                Ok(())
+            }
+            Event::Class { id, path, rule } => self.class(line, *id, path, rule),
+            Event::DirectoryMade { id, path, mode, uid, gid } => {
+                let directory =
+                    self.directory(line, path, DirectoryKind::Plain, (*mode, *uid, *gid))?;
+                self.insert(line, *id, path, Node::Directory(directory))
+            }
+            Event::DirectoryChanged { id, mode, uid, gid } => {
+                let Some(Node::Directory(directory)) = self.nodes.get_mut(id) else {
+                    return Err(format!("no directory {id}"));
+                };
+                (directory.mode, directory.uid, directory.gid) = (*mode, *uid, *gid);
+                directory.changed_ms = system_ms(line);
+                Ok(())
+            }
+            Event::DirectoryRemoved { id, path, .. } => {
+                self.remove(line, *id, path)?;
+                // No file has this length.
+                self.removed.insert(path.clone(), u64::MAX);
+                Ok(())
+            }
+            Event::Sealed { id, path, .. } | Event::Incomplete { id, path, .. } => {
+                let file = self.finished(line, path)?;
+                self.insert_file(line, *id, path, file)
+            }
+            Event::Extended { id, retain_until_ms, .. } => {
+                if let Some(Node::File(file)) = self.nodes.get_mut(id) {
+                    // Whoever wrote the line, nothing here shortens a retention.
+                    file.retain_until_ms = file.retain_until_ms.max(*retain_until_ms);
+                }
+                Ok(())
+            }
+            Event::Held { id, hold, reason, by, .. } => {
+                let (name, reason, since_ms) = (hold.clone(), reason.clone(), system_ms(line));
+                let hold = Hold { name, reason, by: *by, since_ms };
+                self.holds.entry(*id).or_default().push(hold);
+                Ok(())
+            }
+            Event::HoldLifted { id, hold, .. } => {
+                self.lift(*id, hold);
+                Ok(())
+            }
+            Event::Released { id, .. } => {
+                self.release(*id, line.clock_ms);
+                Ok(())
+            }
+            Event::Removed { id, path, .. } => {
+                let size = self.get_file(*id).map_or(0, |file| file.size);
+                self.removed.insert(path.clone(), size);
+                self.remove(line, *id, path)
+            }
+        }
+    }
+
+    fn lift(&mut self, id: u64, hold: &str) {
+        for id in self.group_of(id) {
+            if let Some(holds) = self.holds.get_mut(&id) {
+                holds.retain(|stands| stands.name != hold);
+            }
+        }
+        self.holds.retain(|_, holds| !holds.is_empty());
+    }
+
+    fn release(&mut self, id: u64, clock_ms: i64) {
+        for id in self.group_of(id) {
+            if let Some(Node::File(file)) = self.nodes.get_mut(&id) {
+                file.retain_until_ms = file.retain_until_ms.min(clock_ms);
+            }
+        }
+    }
+
+    fn class(
+        &mut self,
+        line: &Line,
+        id: u64,
+        path: &StorePath,
+        rule: &ClassRule,
+    ) -> Result<(), String> {
+        let kind = DirectoryKind::Class(Box::new(rule.clone()));
+        let owner = (rule.permissions, rule.owner, rule.group);
+        if let Some(Node::Directory(directory)) = self.nodes.get_mut(&id) {
+            directory.kind = kind;
+            (directory.mode, directory.uid, directory.gid) = owner;
+            return Ok(());
+        }
+        let directory = self.directory(line, path, kind, owner)?;
+        self.insert(line, id, path, Node::Directory(directory))?;
+        let path = path.join(INCOMPLETE.as_bytes());
+        let directory = self.directory(line, &path, DirectoryKind::Incomplete, (0o755, 0, 0))?;
+        self.insert(line, id + 1, &path, Node::Directory(directory))
+    }
+
+    fn directory(
+        &self,
+        line: &Line,
+        path: &StorePath,
+        kind: DirectoryKind,
+        (mode, uid, gid): (u32, u32, u32),
+    ) -> Result<Directory, String> {
+        let (parent, name) = self.place(path)?;
+        let (name, children) = (Some(name), BTreeMap::new());
+        let changed_ms = system_ms(line);
+        Ok(Directory { parent, name, kind, children, mode, uid, gid, changed_ms })
+    }
+
+    /// The file that a line tells the end of.
+    fn finished(&self, line: &Line, path: &StorePath) -> Result<File, String> {
+        let (parent, name) = self.place(path)?;
+        let mut file = File {
+            parent,
+            name,
+            size: 0,
+            sha256: None,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime_ns: 0,
+            sealed_ms: line.clock_ms,
+            sealed_system_ms: system_ms(line),
+            retain_until_ms: 0,
+            main: None,
+            sidecars: Vec::new(),
+            governance: false,
+        };
+        if let Event::Sealed { sha256, governance, .. } = &line.event {
+            (file.sha256, file.governance) = (Some(*sha256), *governance);
+        }
+        if let Event::Sealed { size, mode, uid, gid, mtime_ns, retain_until_ms, .. }
+        | Event::Incomplete { size, mode, uid, gid, mtime_ns, retain_until_ms, .. } = &line.event
+        {
+            (file.size, file.mtime_ns, file.retain_until_ms) = (*size, *mtime_ns, *retain_until_ms);
+            (file.mode, file.uid, file.gid) = (*mode & 0o7777, *uid, *gid);
+        }
+        file.main = self.main_of(&file);
+        Ok(file)
+    }
+
+    fn insert_file(
+        &mut self,
+        line: &Line,
+        id: u64,
+        path: &StorePath,
+        file: File,
+    ) -> Result<(), String> {
+        let main = file.main;
+        self.insert(line, id, path, Node::File(file))?;
+        if let Some(Node::File(main)) = main.and_then(|main| self.nodes.get_mut(&main)) {
+            main.sidecars.push(id);
+        }
+        Ok(())
+    }
+
+    /// The directory and the name that a path means.
+    pub(super) fn place(&self, path: &StorePath) -> Result<(u64, Name), String> {
+        let (parent, name) = path.split();
+        let name = Name::new(name).map_err(|refusal| format!("{path}: {refusal}"))?;
+        let parent = self.find(&parent).ok_or_else(|| format!("{path}: no such directory"))?;
+        Ok((parent, name))
+    }
+
+    fn insert(&mut self, line: &Line, id: u64, path: &StorePath, node: Node) -> Result<(), String> {
+        let (parent, name) = self.place(path)?;
+        let directory = self.directory_mut(parent).ok_or_else(|| format!("{path}: in a file"))?;
+        directory.children.insert(name, id);
+        directory.changed_ms = system_ms(line);
+        self.nodes.insert(id, node);
+        self.next_id = self.next_id.max(id + 1);
+        Ok(())
+    }
+
+    fn remove(&mut self, line: &Line, id: u64, path: &StorePath) -> Result<(), String> {
+        let (parent, name) = self.place(path)?;
+        if let Some(directory) = self.directory_mut(parent) {
+            directory.children.remove(&name);
+            directory.changed_ms = system_ms(line);
+        }
+        self.holds.remove(&id);
+        if let Some(Node::File(file)) = self.nodes.remove(&id) {
+            if let Some(Node::File(main)) = file.main.and_then(|main| self.nodes.get_mut(&main)) {
+                main.sidecars.retain(|sidecar| *sidecar != id);
+            }
+            for sidecar in file.sidecars {
+                if let Some(Node::File(sidecar)) = self.nodes.get_mut(&sidecar) {
+                    sidecar.main = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn directory_mut(&mut self, id: u64) -> Option<&mut Directory> {
+        match self.nodes.get_mut(&id)? {
+            Node::Directory(directory) => Some(directory),
+            Node::File(_) => None,
+        }
+    }
+}
+
+pub(super) fn system_ms(line: &Line) -> i64 {
+    line.time.parse::<jiff::Timestamp>().map_or(line.clock_ms, jiff::Timestamp::as_millisecond)
+}

@@ -1,0 +1,311 @@
+//! PURE: what can happen to a store.
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::Digest;
+use crate::clock::Reading;
+use crate::config::ClassRule;
+use crate::policy::name::StorePath;
+
+/// Who did something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Actor {
+    /// The user as whom it was done.
+    pub uid: u32,
+    /// The user who logged in, where the kernel kept that: the person behind `sudo`. See
+    /// `loginuid` in proc(5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_uid: Option<u32>,
+}
+
+impl Actor {
+    /// A user of whom no more is known.
+    #[must_use]
+    pub fn user(uid: u32) -> Self {
+        Self { uid, login_uid: None }
+    }
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.login_uid {
+            Some(login) if login != self.uid => write!(f, "uid {} (login {login})", self.uid),
+            Some(_) | None => write!(f, "uid {}", self.uid),
+        }
+    }
+}
+
+/// What can happen to a store. State is a fold over these and nothing else.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The store was made. Always and only the first line.
+    Created {
+        /// [`FORMAT`].
+        format: u32,
+        /// The store's id.
+        store: String,
+        /// Public key of its signer, as a C2SP verifier key.
+        key: String,
+        /// The machine's clocks.
+        reading: Reading,
+    },
+    /// A daemon began to serve it.
+    Started {
+        /// Its version.
+        version: String,
+        /// The machine's clocks.
+        reading: Reading,
+        /// Downtime credited to the retention clock, in milliseconds.
+        credit_ms: i64,
+        /// Lines before this one that the signed head did not reach when the daemon started.
+        unsigned: u64,
+    },
+    /// The clocks, noted now and then and at the end, so that a restart knows where they stood.
+    Clock {
+        /// The machine's clocks.
+        reading: Reading,
+    },
+    /// A class was made, or its rule changed.
+    Class {
+        /// Number of its directory; the next number is that of its `.incomplete`.
+        id: u64,
+        /// Its directory.
+        path: StorePath,
+        /// What holds for files sealed from now on.
+        rule: ClassRule,
+    },
+    /// A directory was made.
+    DirectoryMade {
+        /// Its number.
+        id: u64,
+        /// Where.
+        path: StorePath,
+        /// Its permission bits.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// The attributes of an empty directory changed.
+    DirectoryChanged {
+        /// Its number.
+        id: u64,
+        /// Its permission bits.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// An empty directory was removed.
+    DirectoryRemoved {
+        /// Its number.
+        id: u64,
+        /// Where it was.
+        path: StorePath,
+        /// By whom.
+        uid: u32,
+    },
+    /// A file was sealed: from here on it does not change.
+    Sealed {
+        /// Its number.
+        id: u64,
+        /// Its name, and that of its data below `data/`.
+        path: StorePath,
+        /// Length in bytes.
+        size: u64,
+        /// SHA-256 of its bytes.
+        sha256: Digest,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Modification time, nanoseconds since 1970.
+        mtime_ns: i64,
+        /// Retention end on the retention clock.
+        retain_until_ms: i64,
+        /// It was committed explicitly, not just closed.
+        committed: bool,
+        /// The admin may release it before its end.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        governance: bool,
+    },
+    /// A file was given up before it was whole.
+    Incomplete {
+        /// Its number.
+        id: u64,
+        /// Where it is kept.
+        path: StorePath,
+        /// The name that it was meant to have.
+        meant: StorePath,
+        /// Length in bytes of what is there.
+        size: u64,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Modification time, nanoseconds since 1970.
+        mtime_ns: i64,
+        /// Retention end on the retention clock.
+        retain_until_ms: i64,
+        /// What ended it.
+        why: String,
+    },
+    /// Retention was lengthened.
+    Extended {
+        /// Number of the file.
+        id: u64,
+        /// Its name.
+        path: StorePath,
+        /// The new retention end on the retention clock.
+        retain_until_ms: i64,
+        /// By whom.
+        by: Actor,
+        /// Why, where that was said.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A hold was put on a file and its group: it stays until that is lifted.
+    Held {
+        /// Number of the file.
+        id: u64,
+        /// Its name.
+        path: StorePath,
+        /// What the hold is called.
+        hold: String,
+        /// Why.
+        reason: String,
+        /// By whom.
+        by: Actor,
+    },
+    /// A hold was lifted.
+    HoldLifted {
+        /// Number of the file.
+        id: u64,
+        /// Its name.
+        path: StorePath,
+        /// What the hold is called.
+        hold: String,
+        /// Why.
+        reason: String,
+        /// By whom.
+        by: Actor,
+    },
+    /// The retention of a group sealed in governance mode was ended early.
+    Released {
+        /// Number of a file of the group.
+        id: u64,
+        /// Its name.
+        path: StorePath,
+        /// Why.
+        reason: String,
+        /// By whom.
+        by: Actor,
+    },
+    /// The admin moved the retention clock on, by downtime that was not credited.
+    ClockCredited {
+        /// The machine's clocks.
+        reading: Reading,
+        /// By how much, in milliseconds.
+        credit_ms: i64,
+        /// Why.
+        reason: String,
+        /// By whom.
+        by: Actor,
+    },
+    /// An expired file was removed.
+    Removed {
+        /// Number of the file.
+        id: u64,
+        /// Its name.
+        path: StorePath,
+        /// `expired` by the store, or `unlink` by somebody.
+        why: String,
+        /// By whom; absent for the store itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+    },
+}
+
+impl Event {
+    /// The number of the file or directory that this is about, and its path where it is named.
+    #[must_use]
+    pub fn subject(&self) -> Option<(u64, Option<&StorePath>)> {
+        match self {
+            Self::Created { .. }
+            | Self::Started { .. }
+            | Self::Clock { .. }
+            | Self::ClockCredited { .. } => None,
+            Self::DirectoryChanged { id, .. } => Some((*id, None)),
+            Self::Class { id, path, .. }
+            | Self::DirectoryMade { id, path, .. }
+            | Self::DirectoryRemoved { id, path, .. }
+            | Self::Sealed { id, path, .. }
+            | Self::Incomplete { id, path, .. }
+            | Self::Extended { id, path, .. }
+            | Self::Held { id, path, .. }
+            | Self::HoldLifted { id, path, .. }
+            | Self::Released { id, path, .. }
+            | Self::Removed { id, path, .. } => Some((*id, Some(path))),
+        }
+    }
+
+    /// What has no name any more after this.
+    #[must_use]
+    pub fn removal(&self) -> Option<Removal<'_>> {
+        match self {
+            Self::Removed { id, path, .. } => Some(Removal::File(*id, path)),
+            Self::DirectoryRemoved { id, path, .. } => Some(Removal::Directory(*id, path)),
+            Self::Created { .. }
+            | Self::Started { .. }
+            | Self::Clock { .. }
+            | Self::ClockCredited { .. }
+            | Self::Class { .. }
+            | Self::DirectoryMade { .. }
+            | Self::DirectoryChanged { .. }
+            | Self::Sealed { .. }
+            | Self::Incomplete { .. }
+            | Self::Extended { .. }
+            | Self::Held { .. }
+            | Self::HoldLifted { .. }
+            | Self::Released { .. } => None,
+        }
+    }
+
+    /// The same event with the clocks of the moment that its line carries, where it notes them.
+    #[must_use]
+    pub fn noting(mut self, now: &Reading) -> Self {
+        if let Self::Clock { reading } | Self::ClockCredited { reading, .. } = &mut self {
+            *reading = now.clone();
+        }
+        self
+    }
+
+    /// The same event with the retention end of the file that it is the end of. Other events
+    /// have none.
+    #[must_use]
+    pub fn kept_until(mut self, end_ms: i64) -> Self {
+        if let Self::Sealed { retain_until_ms, .. } | Self::Incomplete { retain_until_ms, .. } =
+            &mut self
+        {
+            *retain_until_ms = end_ms;
+        }
+        self
+    }
+}
+
+/// What an event takes away: its number and its path.
+#[derive(Clone, Copy, Debug)]
+pub enum Removal<'a> {
+    /// A file.
+    File(u64, &'a StorePath),
+    /// A directory.
+    Directory(u64, &'a StorePath),
+}
