@@ -1,5 +1,6 @@
 //! The system tests: one program, a module for each theme.
 
+mod admin;
 mod chain;
 mod containers;
 mod crash;

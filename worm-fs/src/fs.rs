@@ -18,9 +18,6 @@ pub(crate) mod write;
 pub(crate) mod xattr;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::Sender;
 use std::sync::mpsc::channel;
@@ -48,7 +45,11 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::policy::Refusal;
 use crate::policy::name::Name;
+use crate::policy::name::StorePath;
 use crate::record::Event;
+use crate::refusals::RefusalCount;
+use crate::refusals::Refusals;
+use crate::refusals::Refused;
 use crate::store::Store;
 use handles::Handles;
 use state::State;
@@ -60,6 +61,30 @@ pub struct Caller {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+}
+
+/// A request as the log names it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Asked<'a> {
+    /// Its name in FUSE.
+    pub request: &'static str,
+    /// The file or directory that it is asked of.
+    pub of: u64,
+    /// What is meant in that directory; empty when the directory or file itself is.
+    pub name: &'a [u8],
+    /// User.
+    pub uid: u32,
+    /// Process; 0 when the daemon cannot see it.
+    pub pid: u32,
+}
+
+impl Asked<'_> {
+    /// The same, of a name in the directory.
+    #[must_use]
+    pub fn named(self, name: &[u8]) -> Asked<'_> {
+        let Self { request, of, uid, pid, .. } = self;
+        Asked { request, of, name, uid, pid }
+    }
 }
 
 /// Through which mount somebody asks.
@@ -97,15 +122,8 @@ pub struct WormFs {
     /// Absent when the store is only shown.
     committer: Option<Committer>,
     notices: Mutex<Vec<Sender<Notice>>>,
-    refusals: AtomicU64,
-    logging_window: AtomicI64,
-    logged: AtomicU64,
+    refusals: Refusals,
 }
-
-/// How many refusals are logged within [`LOGGED_WINDOW_MS`].
-const LOGGED_MAX: u64 = 20;
-/// See [`LOGGED_MAX`].
-const LOGGED_WINDOW_MS: i64 = 10_000;
 
 impl std::fmt::Debug for WormFs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -134,7 +152,13 @@ impl WormFs {
     /// How many requests were refused since the start.
     #[must_use]
     pub fn refusals(&self) -> u64 {
-        self.refusals.load(Ordering::Relaxed)
+        self.refusals.total()
+    }
+
+    /// How many requests were refused since the start, by request and reason.
+    #[must_use]
+    pub fn refusal_counts(&self) -> Vec<RefusalCount> {
+        self.refusals.counts()
     }
 
     /// Tells from now on what the kernel should forget.
@@ -192,27 +216,20 @@ impl WormFs {
         }
     }
 
-    /// Whether one more refusal may be logged now: whoever tries all day must not fill
-    /// the disk with it. The count in the next line tells how many there were.
-    fn may_log(&self) -> bool {
-        let window = self.clock.read().raw_ms / LOGGED_WINDOW_MS;
-        if self.logging_window.swap(window, Ordering::Relaxed) != window {
-            self.logged.store(0, Ordering::Relaxed);
-        }
-        self.logged.fetch_add(1, Ordering::Relaxed) < LOGGED_MAX
-    }
-
     /// Counts and logs a failed request, once. The only way out of a request with a failure.
-    pub fn failed(&self, request: &'static str, error: &Error) {
+    pub fn failed(&self, asked: Asked, error: &Error) {
+        let request = asked.request;
         match error {
             // Programs ask for these to find out what there is: nobody tried to change anything.
             Error::Refused(Refusal::Unsupported | Refusal::NoSuchIoctl) => {
                 tracing::debug!(request, %error, "not supported");
             }
             Error::Refused(refusal) => {
-                let count = self.refusals.fetch_add(1, Ordering::Relaxed) + 1;
-                if self.may_log() {
-                    tracing::info!(request, %refusal, count, "refused");
+                let count = self.refusals.count(request, *refusal);
+                if self.refusals.may_log(self.clock.read().raw_ms) {
+                    let path = self.path_of(asked);
+                    let (uid, pid, refusal) = (asked.uid, asked.pid, *refusal);
+                    self.refusals.log(Refused { request, path, uid, pid, refusal, count });
                 }
             }
             Error::Store { .. } | Error::Corrupt(_) | Error::Stopped(_) => {
@@ -225,5 +242,15 @@ impl WormFs {
             | Error::NoAttribute
             | Error::NotYet => tracing::debug!(request, %error, "failed"),
         }
+    }
+
+    /// Where somebody asked for something, also where nothing is.
+    fn path_of(&self, asked: Asked) -> StorePath {
+        let state = self.state.read();
+        let path = match state.open.get(&asked.of) {
+            Some(open) => state.catalog.path(open.parent).join(open.name.as_bytes()),
+            None => state.catalog.path(asked.of),
+        };
+        if asked.name.is_empty() { path } else { path.join(asked.name) }
     }
 }

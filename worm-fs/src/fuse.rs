@@ -8,6 +8,7 @@
 mod attr;
 mod backing;
 mod mount;
+mod request;
 mod slow;
 
 use std::ffi::OsStr;
@@ -60,10 +61,9 @@ pub use mount::mount;
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::fs::Asked;
 use crate::fs::AttributeChange;
-use crate::fs::Caller;
 use crate::fs::Control;
-use crate::fs::HandleId;
 use crate::fs::Kind;
 use crate::fs::Place;
 use crate::fs::WormFs;
@@ -73,6 +73,10 @@ use attr::entry_life;
 use attr::file_attr;
 use attr::file_type;
 use backing::Backing;
+use request::asked;
+use request::caller;
+use request::handle;
+use request::opens_to_write;
 use slow::Slow;
 
 /// The largest write that the kernel sends, and the size of a good read or write.
@@ -94,14 +98,14 @@ impl Adapter {
     }
 
     /// Logs a failure and gives its errno. The only way out of this file with a failure.
-    fn errno(&self, request: &'static str, error: &Error) -> Errno {
-        errno(&self.fs, request, error)
+    fn errno(&self, asked: Asked, error: &Error) -> Errno {
+        errno(&self.fs, asked, error)
     }
 
-    fn empty(&self, request: &'static str, outcome: Result<()>, reply: ReplyEmpty) {
+    fn empty(&self, asked: Asked, outcome: Result<()>, reply: ReplyEmpty) {
         match outcome {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(self.errno(request, &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
@@ -112,23 +116,9 @@ impl Adapter {
     }
 }
 
-fn errno(fs: &WormFs, request: &'static str, error: &Error) -> Errno {
-    fs.failed(request, error);
+fn errno(fs: &WormFs, asked: Asked, error: &Error) -> Errno {
+    fs.failed(asked, error);
     Errno::from_i32(error.errno().raw_os_error())
-}
-
-fn caller(request: &FuseRequest) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
-}
-
-fn handle(handle: FileHandle) -> HandleId {
-    HandleId(handle.0)
-}
-
-/// Any way of opening that could change the file, whatever the access mode: `O_RDONLY|O_TRUNC`
-/// cuts a file short on Linux.
-fn opens_to_write(flags: OpenFlags) -> bool {
-    flags.0 & libc::O_ACCMODE != libc::O_RDONLY || flags.0 & libc::O_TRUNC != 0
 }
 
 impl fuser::Filesystem for Adapter {
@@ -161,25 +151,27 @@ impl fuser::Filesystem for Adapter {
 
     fn destroy(&mut self) {}
 
-    fn lookup(&self, _: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, by: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let asked = asked(by, "lookup", parent).named(name.as_bytes());
         match self.fs.lookup(self.place, parent.0, name.as_bytes()) {
             Ok(found) => reply.entry(&entry_life(&found), &file_attr(&found), GENERATION),
-            Err(error) => reply.error(self.errno("lookup", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
     fn forget(&self, _: &FuseRequest, _: INodeNo, _: u64) {}
 
-    fn getattr(&self, _: &FuseRequest, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, by: &FuseRequest, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let asked = asked(by, "getattr", ino);
         match self.fs.attributes(self.place, ino.0) {
             Ok(found) => reply.attr(&entry_life(&found), &file_attr(&found)),
-            Err(error) => reply.error(self.errno("getattr", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
     fn setattr(
         &self,
-        _: &FuseRequest,
+        by: &FuseRequest,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -195,22 +187,24 @@ impl fuser::Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
+        let asked = asked(by, "setattr", ino);
         let mtime_ns = mtime.map(|time| attr::nanoseconds(time, || self.fs.system_ns()));
         let change = AttributeChange { mode, uid, gid, mtime_ns, atime: atime.is_some(), size };
         let place = self.place;
         self.slowly(move |fs| match fs.set_attributes(place, ino.0, fh.map(handle), change) {
             Ok(found) => reply.attr(&entry_life(&found), &file_attr(&found)),
-            Err(error) => reply.error(errno(fs, "setattr", &error)),
+            Err(error) => reply.error(errno(fs, asked, &error)),
         });
     }
 
-    fn readlink(&self, _: &FuseRequest, _: INodeNo, reply: ReplyData) {
-        reply.error(self.errno("readlink", &Refusal::BadValue.into()));
+    fn readlink(&self, by: &FuseRequest, ino: INodeNo, reply: ReplyData) {
+        let asked = asked(by, "readlink", ino);
+        reply.error(self.errno(asked, &Refusal::BadValue.into()));
     }
 
     fn mknod(
         &self,
-        _: &FuseRequest,
+        by: &FuseRequest,
         parent: INodeNo,
         name: &OsStr,
         _: u32,
@@ -218,54 +212,66 @@ impl fuser::Filesystem for Adapter {
         _: u32,
         reply: ReplyEntry,
     ) {
+        let asked = asked(by, "mknod", parent).named(name.as_bytes());
         let made = self.fs.make_other(self.place, parent.0, name.as_bytes(), Request::MakeNode);
-        reply.error(self.errno("mknod", &never(made)));
+        reply.error(self.errno(asked, &never(made)));
     }
 
     fn mkdir(
         &self,
-        request: &FuseRequest,
+        by: &FuseRequest,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let (place, caller, name) = (self.place, caller(request), name.to_owned());
+        let asked = asked(by, "mkdir", parent);
+        let (place, caller, name) = (self.place, caller(by), name.to_owned());
         self.slowly(move |fs| {
             match fs.make_directory(place, caller, parent.0, name.as_bytes(), mode & !umask) {
                 Ok(made) => reply.entry(&entry_life(&made), &file_attr(&made), GENERATION),
-                Err(error) => reply.error(errno(fs, "mkdir", &error)),
+                Err(error) => reply.error(errno(fs, asked.named(name.as_bytes()), &error)),
             }
         });
     }
 
-    fn unlink(&self, request: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (place, caller, name) = (self.place, caller(request), name.to_owned());
+    fn unlink(&self, by: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let asked = asked(by, "unlink", parent);
+        let (place, caller, name) = (self.place, caller(by), name.to_owned());
         self.slowly(move |fs| match fs.unlink(place, caller, parent.0, name.as_bytes()) {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(fs, "unlink", &error)),
+            Err(error) => reply.error(errno(fs, asked.named(name.as_bytes()), &error)),
         });
     }
 
-    fn rmdir(&self, request: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (place, caller, name) = (self.place, caller(request), name.to_owned());
+    fn rmdir(&self, by: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let asked = asked(by, "rmdir", parent);
+        let (place, caller, name) = (self.place, caller(by), name.to_owned());
         self.slowly(move |fs| {
             match fs.remove_directory(place, caller, parent.0, name.as_bytes()) {
                 Ok(()) => reply.ok(),
-                Err(error) => reply.error(errno(fs, "rmdir", &error)),
+                Err(error) => reply.error(errno(fs, asked.named(name.as_bytes()), &error)),
             }
         });
     }
 
-    fn symlink(&self, _: &FuseRequest, parent: INodeNo, name: &OsStr, _: &Path, reply: ReplyEntry) {
+    fn symlink(
+        &self,
+        by: &FuseRequest,
+        parent: INodeNo,
+        name: &OsStr,
+        _: &Path,
+        reply: ReplyEntry,
+    ) {
+        let asked = asked(by, "symlink", parent).named(name.as_bytes());
         let made = self.fs.make_other(self.place, parent.0, name.as_bytes(), Request::Symlink);
-        reply.error(self.errno("symlink", &never(made)));
+        reply.error(self.errno(asked, &never(made)));
     }
 
     fn rename(
         &self,
-        _: &FuseRequest,
+        by: &FuseRequest,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -273,37 +279,40 @@ impl fuser::Filesystem for Adapter {
         _: RenameFlags,
         reply: ReplyEmpty,
     ) {
+        let asked = asked(by, "rename", parent).named(name.as_bytes());
         let (from, to) = ((parent.0, name.as_bytes()), (new_parent.0, new_name.as_bytes()));
-        reply.error(self.errno("rename", &never(self.fs.rename(self.place, from, to))));
+        reply.error(self.errno(asked, &never(self.fs.rename(self.place, from, to))));
     }
 
     fn link(
         &self,
-        _: &FuseRequest,
+        by: &FuseRequest,
         _: INodeNo,
         new_parent: INodeNo,
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
+        let asked = asked(by, "link", new_parent).named(new_name.as_bytes());
         let name = new_name.as_bytes();
         let made = self.fs.make_other(self.place, new_parent.0, name, Request::Link);
-        reply.error(self.errno("link", &never(made)));
+        reply.error(self.errno(asked, &never(made)));
     }
 
-    fn open(&self, _: &FuseRequest, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, by: &FuseRequest, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let asked = asked(by, "open", ino);
         if opens_to_write(flags) {
             let refused = never(self.fs.open_to_write(self.place, ino.0));
-            return reply.error(self.errno("open", &refused));
+            return reply.error(self.errno(asked, &refused));
         }
         match self.fs.open_to_read(self.place, ino.0) {
             Ok((handle, content)) => self.backing.opened(ino.0, handle, content, reply),
-            Err(error) => reply.error(self.errno("open", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
     fn create(
         &self,
-        request: &FuseRequest,
+        by: &FuseRequest,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
@@ -311,7 +320,8 @@ impl fuser::Filesystem for Adapter {
         _: i32,
         reply: ReplyCreate,
     ) {
-        let caller = caller(request);
+        let asked = asked(by, "create", parent).named(name.as_bytes());
+        let caller = caller(by);
         match self.fs.create(self.place, caller, parent.0, name.as_bytes(), mode & !umask) {
             Ok((made, handle)) => reply.created(
                 &entry_life(&made),
@@ -321,14 +331,14 @@ impl fuser::Filesystem for Adapter {
                 // Every byte passes through here, and no writable mapping is possible.
                 FopenFlags::FOPEN_DIRECT_IO,
             ),
-            Err(error) => reply.error(self.errno("create", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
     fn read(
         &self,
-        _: &FuseRequest,
-        _: INodeNo,
+        by: &FuseRequest,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         size: u32,
@@ -336,17 +346,18 @@ impl fuser::Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let asked = asked(by, "read", ino);
         let mut buffer = vec![0; size as usize];
         match self.fs.read(handle(fh), offset, &mut buffer) {
             Ok(bytes) => reply.data(&buffer[..bytes]),
-            Err(error) => reply.error(self.errno("read", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
     fn write(
         &self,
-        _: &FuseRequest,
-        _: INodeNo,
+        by: &FuseRequest,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         data: &[u8],
@@ -355,26 +366,35 @@ impl fuser::Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let asked = asked(by, "write", ino);
         match self.fs.write(handle(fh), offset, data) {
             Ok(bytes) => reply.written(u32::try_from(bytes).unwrap_or(u32::MAX)),
-            Err(error) => reply.error(self.errno("write", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
-    fn flush(&self, _: &FuseRequest, _: INodeNo, fh: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        self.sync(fh, "flush", reply);
+    fn flush(
+        &self,
+        by: &FuseRequest,
+        ino: INodeNo,
+        fh: FileHandle,
+        _: LockOwner,
+        reply: ReplyEmpty,
+    ) {
+        self.sync(fh, asked(by, "flush", ino), reply);
     }
 
     fn release(
         &self,
-        _: &FuseRequest,
-        _: INodeNo,
+        by: &FuseRequest,
+        ino: INodeNo,
         fh: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
+        let asked = asked(by, "release", ino);
         let released = self.fs.release(handle(fh));
         self.backing.released(handle(fh));
         match released {
@@ -384,32 +404,34 @@ impl fuser::Filesystem for Adapter {
                     self.slowly(move |fs| fs.finish_closed(finish));
                 }
             }
-            Err(error) => reply.error(self.errno("release", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
-    fn fsync(&self, _: &FuseRequest, _: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.sync(fh, "fsync", reply);
+    fn fsync(&self, by: &FuseRequest, ino: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.sync(fh, asked(by, "fsync", ino), reply);
     }
 
-    fn opendir(&self, _: &FuseRequest, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, by: &FuseRequest, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let asked = asked(by, "opendir", ino);
         match self.fs.open_directory(self.place, ino.0) {
             Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
-            Err(error) => reply.error(self.errno("opendir", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
     fn readdir(
         &self,
-        _: &FuseRequest,
-        _: INodeNo,
+        by: &FuseRequest,
+        ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
+        let asked = asked(by, "readdir", ino);
         let entries = match self.fs.entries(handle(fh)) {
             Ok(entries) => entries,
-            Err(error) => return reply.error(self.errno("readdir", &error)),
+            Err(error) => return reply.error(self.errno(asked, &error)),
         };
         let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
         for (entry, next) in entries.iter().zip(1..).skip(skipped) {
@@ -423,15 +445,16 @@ impl fuser::Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _: &FuseRequest,
+        by: &FuseRequest,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
+        let asked = asked(by, "readdirplus", ino);
         let entries = match self.fs.entries(handle(fh)) {
             Ok(entries) => entries,
-            Err(error) => return reply.error(self.errno("readdirplus", &error)),
+            Err(error) => return reply.error(self.errno(asked, &error)),
         };
         let skipped = usize::try_from(offset).unwrap_or(usize::MAX);
         for (entry, next) in entries.iter().zip(1..).skip(skipped) {
@@ -449,13 +472,14 @@ impl fuser::Filesystem for Adapter {
 
     fn releasedir(
         &self,
-        _: &FuseRequest,
-        _: INodeNo,
+        by: &FuseRequest,
+        ino: INodeNo,
         fh: FileHandle,
         _: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        self.empty("releasedir", self.fs.release(handle(fh)).map(|_| ()), reply);
+        let asked = asked(by, "releasedir", ino);
+        self.empty(asked, self.fs.release(handle(fh)).map(|_| ()), reply);
     }
 
     fn fsyncdir(&self, _: &FuseRequest, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
@@ -463,7 +487,8 @@ impl fuser::Filesystem for Adapter {
         reply.ok();
     }
 
-    fn statfs(&self, _: &FuseRequest, _: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, by: &FuseRequest, ino: INodeNo, reply: ReplyStatfs) {
+        let asked = asked(by, "statfs", ino);
         match self.fs.disk() {
             Ok(disk) => reply.statfs(
                 disk.f_blocks,
@@ -475,13 +500,13 @@ impl fuser::Filesystem for Adapter {
                 u32::try_from(crate::policy::name::NAME_BYTES_MAX).unwrap_or(255),
                 u32::try_from(disk.f_frsize).unwrap_or(4096),
             ),
-            Err(error) => reply.error(self.errno("statfs", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
     fn setxattr(
         &self,
-        request: &FuseRequest,
+        by: &FuseRequest,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -489,40 +514,45 @@ impl fuser::Filesystem for Adapter {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        let (place, caller) = (self.place, caller(request));
+        let asked = asked(by, "setxattr", ino);
+        let (place, caller) = (self.place, caller(by));
         let (name, value) = (name.to_owned(), value.to_owned());
         self.slowly(move |fs| match fs.set_xattr(place, caller, ino.0, name.as_bytes(), &value) {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(fs, "setxattr", &error)),
+            Err(error) => reply.error(errno(fs, asked, &error)),
         });
     }
 
-    fn getxattr(&self, _: &FuseRequest, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    fn getxattr(&self, by: &FuseRequest, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let asked = asked(by, "getxattr", ino);
         let place = self.place;
         if self.fs.xattr_waits(ino.0, name.as_bytes()) {
             let name = name.to_owned();
-            self.slowly(move |fs| get_xattr(fs, place, ino.0, name.as_bytes(), size, reply));
+            self.slowly(move |fs| get_xattr(fs, place, asked, name.as_bytes(), size, reply));
         } else {
-            get_xattr(&self.fs, place, ino.0, name.as_bytes(), size, reply);
+            get_xattr(&self.fs, place, asked, name.as_bytes(), size, reply);
         }
     }
 
-    fn listxattr(&self, _: &FuseRequest, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    fn listxattr(&self, by: &FuseRequest, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let asked = asked(by, "listxattr", ino);
         match self.fs.xattrs(self.place, ino.0) {
             Ok(names) => {
                 let list = names.iter().flat_map(|name| [name.as_bytes(), b"\0"].concat());
                 reply_xattr(&list.collect::<Vec<u8>>(), size, reply);
             }
-            Err(error) => reply.error(self.errno("listxattr", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
-    fn removexattr(&self, _: &FuseRequest, ino: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, by: &FuseRequest, ino: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        let asked = asked(by, "removexattr", ino);
         let refused = never(self.fs.remove_xattr(self.place, ino.0));
-        reply.error(self.errno("removexattr", &refused));
+        reply.error(self.errno(asked, &refused));
     }
 
-    fn access(&self, _: &FuseRequest, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+    fn access(&self, by: &FuseRequest, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        let asked = asked(by, "access", ino);
         let found = self.fs.attributes(self.place, ino.0);
         let outcome = found.and_then(|found| match found.kind {
             Kind::File if mask.contains(AccessFlags::W_OK) => {
@@ -530,13 +560,13 @@ impl fuser::Filesystem for Adapter {
             }
             Kind::File | Kind::Directory => Ok(()),
         });
-        self.empty("access", outcome, reply);
+        self.empty(asked, outcome, reply);
     }
 
     fn getlk(
         &self,
-        _: &FuseRequest,
-        _: INodeNo,
+        by: &FuseRequest,
+        ino: INodeNo,
         _: FileHandle,
         _: LockOwner,
         _: u64,
@@ -545,14 +575,15 @@ impl fuser::Filesystem for Adapter {
         _: u32,
         reply: ReplyLock,
     ) {
+        let asked = asked(by, "getlk", ino);
         // Locks are local to the kernel: they were not asked for, so this never comes.
-        reply.error(self.errno("getlk", &Refusal::Unsupported.into()));
+        reply.error(self.errno(asked, &Refusal::Unsupported.into()));
     }
 
     fn setlk(
         &self,
-        _: &FuseRequest,
-        _: INodeNo,
+        by: &FuseRequest,
+        ino: INodeNo,
         _: FileHandle,
         _: LockOwner,
         _: u64,
@@ -562,16 +593,16 @@ impl fuser::Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        reply.error(self.errno("setlk", &Refusal::Unsupported.into()));
+        reply.error(self.errno(asked(by, "setlk", ino), &Refusal::Unsupported.into()));
     }
 
-    fn bmap(&self, _: &FuseRequest, _: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
-        reply.error(self.errno("bmap", &Refusal::Unsupported.into()));
+    fn bmap(&self, by: &FuseRequest, ino: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
+        reply.error(self.errno(asked(by, "bmap", ino), &Refusal::Unsupported.into()));
     }
 
     fn ioctl(
         &self,
-        _: &FuseRequest,
+        by: &FuseRequest,
         ino: INodeNo,
         fh: FileHandle,
         _: IoctlFlags,
@@ -580,14 +611,15 @@ impl fuser::Filesystem for Adapter {
         _: u32,
         reply: ReplyIoctl,
     ) {
+        let asked = asked(by, "ioctl", ino);
         let Some(control) = Control::from_number(number) else {
             let refused = self.fs.allowed(self.place, ino.0, Request::OtherIoctl);
-            return reply.error(self.errno("ioctl", &never(refused)));
+            return reply.error(self.errno(asked, &never(refused)));
         };
         let place = self.place;
         self.slowly(move |fs| match fs.control(place, ino.0, handle(fh), control) {
             Ok(()) => reply.ioctl(0, &[]),
-            Err(error) => reply.error(errno(fs, "ioctl", &error)),
+            Err(error) => reply.error(errno(fs, asked, &error)),
         });
     }
 
@@ -607,7 +639,7 @@ impl fuser::Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _: &FuseRequest,
+        by: &FuseRequest,
         ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -615,6 +647,7 @@ impl fuser::Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let asked = asked(by, "fallocate", ino);
         let place = self.place;
         self.slowly(move |fs| {
             let outcome = fs
@@ -622,20 +655,21 @@ impl fuser::Filesystem for Adapter {
                 .and_then(|()| fs.allocate(handle(fh), offset, length, mode.cast_unsigned()));
             match outcome {
                 Ok(()) => reply.ok(),
-                Err(error) => reply.error(errno(fs, "fallocate", &error)),
+                Err(error) => reply.error(errno(fs, asked, &error)),
             }
         });
     }
 
     fn lseek(
         &self,
-        _: &FuseRequest,
-        _: INodeNo,
+        by: &FuseRequest,
+        ino: INodeNo,
         fh: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
+        let asked = asked(by, "lseek", ino);
         let found = match (u64::try_from(offset), whence) {
             (Ok(offset), libc::SEEK_DATA) => self.fs.seek(handle(fh), offset, false),
             (Ok(offset), libc::SEEK_HOLE) => self.fs.seek(handle(fh), offset, true),
@@ -643,13 +677,13 @@ impl fuser::Filesystem for Adapter {
         };
         match found {
             Ok(offset) => reply.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
-            Err(error) => reply.error(self.errno("lseek", &error)),
+            Err(error) => reply.error(self.errno(asked, &error)),
         }
     }
 
     fn copy_file_range(
         &self,
-        _: &FuseRequest,
+        by: &FuseRequest,
         _: INodeNo,
         _: FileHandle,
         _: u64,
@@ -660,23 +694,24 @@ impl fuser::Filesystem for Adapter {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
+        let asked = asked(by, "copy_file_range", ino);
         // The kernel copies by reading and writing instead, so that every byte passes here.
         let allowed = self.fs.allowed_by_handle(self.place, ino.0, handle(fh), Request::Write);
         let error = allowed.err().unwrap_or(Refusal::Unsupported.into());
-        reply.error(self.errno("copy_file_range", &error));
+        reply.error(self.errno(asked, &error));
     }
 }
 
 impl Adapter {
-    fn sync(&self, fh: FileHandle, request: &'static str, reply: ReplyEmpty) {
+    fn sync(&self, fh: FileHandle, asked: Asked<'static>, reply: ReplyEmpty) {
         let handle = handle(fh);
         if self.fs.sync_takes_long(handle) {
             self.slowly(move |fs| match fs.sync(handle) {
                 Ok(()) => reply.ok(),
-                Err(error) => reply.error(errno(fs, request, &error)),
+                Err(error) => reply.error(errno(fs, asked, &error)),
             });
         } else {
-            self.empty(request, self.fs.sync(handle), reply);
+            self.empty(asked, self.fs.sync(handle), reply);
         }
     }
 }
@@ -686,10 +721,10 @@ fn never(outcome: Result<()>) -> Error {
     outcome.err().unwrap_or(Error::Refused(Refusal::Unsupported))
 }
 
-fn get_xattr(fs: &WormFs, place: Place, id: u64, name: &[u8], size: u32, reply: ReplyXattr) {
-    match fs.xattr(place, id, name) {
+fn get_xattr(fs: &WormFs, place: Place, asked: Asked, name: &[u8], size: u32, reply: ReplyXattr) {
+    match fs.xattr(place, asked.of, name) {
         Ok(value) => reply_xattr(&value, size, reply),
-        Err(error) => reply.error(errno(fs, "getxattr", &error)),
+        Err(error) => reply.error(errno(fs, asked, &error)),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod fs;
 pub mod fuse;
 pub mod policy;
 pub mod record;
+pub mod refusals;
 pub mod report;
 pub mod store;
 mod sys;

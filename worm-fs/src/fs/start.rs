@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
-use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use parking_lot::RwLock;
@@ -24,6 +22,7 @@ use crate::config::INCOMPLETE_RETENTION_MS;
 use crate::error::Error;
 use crate::policy::name::StorePath;
 use crate::record::Event;
+use crate::refusals::Refusals;
 use crate::store::Access;
 use crate::store::Loaded;
 use crate::store::OpenError;
@@ -148,9 +147,7 @@ impl WormFs {
             clock,
             committer,
             notices: Mutex::new(Vec::new()),
-            refusals: AtomicU64::new(0),
-            logging_window: AtomicI64::new(0),
-            logged: AtomicU64::new(0),
+            refusals: Refusals::new(),
         }
     }
 

@@ -66,3 +66,32 @@ pub enum Refusal {
     #[error("only the admin may do this")]
     NotTheAdmin,
 }
+
+impl Refusal {
+    /// Its name in counts, logs and metrics. It is an interface: alerts are built on it.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Sealed => "sealed",
+            Self::Retained => "retained",
+            Self::Held => "held",
+            Self::NotTheWriter => "not_the_writer",
+            Self::Busy => "busy",
+            Self::NameTaken => "name_taken",
+            Self::FixedDirectory => "fixed_directory",
+            Self::NotAClass => "not_a_class",
+            Self::NotEmpty => "not_empty",
+            Self::NoSuchKind => "no_such_kind",
+            Self::Unsupported => "unsupported",
+            Self::NoSuchIoctl => "no_such_ioctl",
+            Self::ReadOnlyView => "read_only_view",
+            Self::NameTooLong => "name_too_long",
+            Self::BadName => "bad_name",
+            Self::TooDeep => "too_deep",
+            Self::RetentionShortened => "retention_shortened",
+            Self::BadValue => "bad_value",
+            Self::TooManyOpen => "too_many_open",
+            Self::NotTheAdmin => "not_the_admin",
+        }
+    }
+}
