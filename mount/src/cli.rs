@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Mount(MountArgs),
     /// Unmount, end the daemon, and leave a guard on the mount point
     Umount(UmountArgs),
+    /// Let nothing be written into mount points before their first mount, for example at boot
+    Guard(GuardArgs),
     /// List files with size, sealing time and time left
     Ls(LookArgs),
     /// Show a store at a glance
@@ -101,6 +103,14 @@ pub(crate) struct UmountArgs {
     /// Where daemons note what they serve
     #[arg(long, value_name = "DIR", default_value = crate::run_file::RUN_DIRECTORY)]
     pub(crate) run_dir: PathBuf,
+}
+
+/// `worm guard`.
+#[derive(Args, Debug)]
+pub(crate) struct GuardArgs {
+    /// Mount points to be; made where they are not there
+    #[arg(required = true)]
+    pub(crate) directories: Vec<PathBuf>,
 }
 
 /// `worm ls` and `worm status`.

@@ -183,12 +183,13 @@ fn mount_all(fs: &Arc<WormFs>, plan: &Plan, read_only: bool) -> Outcome<Mounts> 
 
 fn mount_one(fs: &Arc<WormFs>, plan: &Plan, path: &Path, place: Place) -> Outcome<Mounted> {
     target::clear(path, &plan.id)?;
+    match place {
+        Place::Active => guard::prepare(path)?,
+        Place::View { .. } => target::detach_dead(path)?,
+    }
     worm_fs::fuse::mount(fs, place, path, plan.settings).map_err(|error| {
         let hint = match Errno::from_io_error(&error) {
-            Some(Errno::PERM | Errno::ACCESS) => {
-                ": run as root; in a container, give it CAP_SYS_ADMIN and an AppArmor profile \
-                 that allows mount"
-            }
+            Some(Errno::PERM | Errno::ACCESS) => target::NO_RIGHT,
             _ => "",
         };
         let message = format!("cannot mount at {}: {error}{hint}", path.display());

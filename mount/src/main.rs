@@ -1,5 +1,6 @@
 //! `worm`: mounts the write-once file system and is the admin's hand.
 
+mod bare;
 mod cli;
 mod daemon;
 mod guard;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Mount(args) => mount::run(&args),
         Command::Umount(args) => umount::run(&args),
+        Command::Guard(args) => guard::run(&args),
         Command::Ls(args) => list::files(&args),
         Command::Status(args) => list::status(&args),
         Command::Verify(args) => verify::run(&args),

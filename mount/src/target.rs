@@ -13,6 +13,9 @@ use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
 
+/// What to do about a mount that the kernel does not permit.
+pub(crate) const NO_RIGHT: &str = ": run as root; in a container, give it CAP_SYS_ADMIN and an AppArmor profile that allows mount";
+
 /// What stands at a mount point, topmost.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Standing {
@@ -50,12 +53,22 @@ pub(crate) fn absolute(path: &Path) -> Outcome<PathBuf> {
     }
 }
 
+/// Whether something is there, be it a dead mount.
+pub(crate) fn is_there(path: &Path) -> bool {
+    rustix::fs::lstat(path).map_or_else(|errno| errno == Errno::NOTCONN, |_| true)
+}
+
+/// The mounts that this process sees.
+pub(crate) fn mounts() -> Outcome<Vec<Mount>> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(Failure::doing("read /proc/self/mountinfo"))?;
+    Ok(mountinfo::all(&text))
+}
+
 /// What stands at a mount point.
 pub(crate) fn standing(target: &Path) -> Outcome<Standing> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo")
-        .map_err(Failure::doing("read /proc/self/mountinfo"))?;
-    let Some(top) = mountinfo::at(&mounts, target).pop() else { return Ok(Standing::Nothing) };
-    if top.kind == "tmpfs" && top.source == guard::SOURCE {
+    let Some(top) = mountinfo::at(&mounts()?, target).pop() else { return Ok(Standing::Nothing) };
+    if guard::is_guard(&top) {
         return Ok(Standing::Guard);
     }
     if top.kind == format!("fuse.{}", worm_fs::fuse::SUBTYPE)
@@ -68,16 +81,26 @@ pub(crate) fn standing(target: &Path) -> Outcome<Standing> {
     Ok(Standing::Foreign(top))
 }
 
-/// Makes room at a mount point: takes our guard and our own dead mount away, refuses the rest.
+/// Whether there is only one mount at a mount point.
+pub(crate) fn is_alone(target: &Path) -> Outcome<bool> {
+    Ok(mountinfo::at(&mounts()?, target).len() == 1)
+}
+
+/// Makes room at a mount point for a store: takes its dead mounts away but for the lowest, which
+/// is to go when something else stands there that takes nothing. Refuses what is not ours.
 pub(crate) fn clear(target: &Path, store: &str) -> Outcome {
     // Each round takes one mount away; there are never many of ours.
     for _ in 0..16 {
         let busy =
             |what: String| Failure::new(Exit::Busy, format_args!("{}: {what}", target.display()));
         match standing(target)? {
-            Standing::Nothing => return Ok(()),
-            Standing::Guard => detach(target)?,
-            Standing::Ours { store: other, dead: true, .. } if other == store => detach(target)?,
+            Standing::Nothing | Standing::Guard => return Ok(()),
+            Standing::Ours { store: other, dead: true, .. } if other == store => {
+                if is_alone(target)? {
+                    return Ok(());
+                }
+                detach(target)?;
+            }
             Standing::Ours { store: other, dead: true, .. } => {
                 return Err(busy(format!(
                     "the dead mount of another store ({other}) stands here: worm umount it first"
@@ -112,4 +135,15 @@ pub(crate) fn unmount(target: &Path) -> Result<(), Errno> {
 pub(crate) fn detach(target: &Path) -> Outcome {
     rustix::mount::unmount(target, UnmountFlags::DETACH)
         .map_err(Failure::doing(format_args!("detach what stands at {}", target.display())))
+}
+
+/// Takes a dead mount away.
+pub(crate) fn detach_dead(target: &Path) -> Outcome {
+    match standing(target)? {
+        Standing::Ours { dead: true, .. } => detach(target),
+        Standing::Ours { dead: false, .. }
+        | Standing::Nothing
+        | Standing::Guard
+        | Standing::Foreign(_) => Ok(()),
+    }
 }

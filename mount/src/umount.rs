@@ -7,6 +7,7 @@ use std::time::Instant;
 use rustix::io::Errno;
 use worm_fs::store;
 
+use crate::bare;
 use crate::cli::UmountArgs;
 use crate::guard;
 use crate::outcome::Exit;
@@ -26,14 +27,16 @@ pub(crate) fn run(args: &UmountArgs) -> Outcome {
         Standing::Ours { dead: false, read_only: true, .. } => unmount(&path)?,
         Standing::Ours { dead: false, store, .. } => end_daemon(&path, &store, &args.run_dir)?,
         Standing::Ours { dead: true, read_only: true, .. } => target::detach(&path)?,
-        Standing::Ours { dead: true, .. } => {
-            target::detach(&path)?;
-            guard::place(&path)?;
-        }
+        Standing::Ours { dead: true, .. } if target::is_alone(&path)? => guard::prepare(&path)?,
+        Standing::Ours { dead: true, .. } => target::detach(&path)?,
         Standing::Guard => {}
         Standing::Nothing => {
             let message = format!("{}: nothing is mounted here", path.display());
-            return if args.guard { Ok(()) } else { Err(Failure::new(Exit::NotFound, message)) };
+            return if args.guard {
+                unlock(&path)
+            } else {
+                Err(Failure::new(Exit::NotFound, message))
+            };
         }
         Standing::Foreign(mount) => {
             let message =
@@ -41,10 +44,20 @@ pub(crate) fn run(args: &UmountArgs) -> Outcome {
             return Err(Failure::new(Exit::NotFound, message));
         }
     }
-    if args.guard && target::standing(&path)? == Standing::Guard {
-        target::detach(&path)?;
+    if args.guard {
+        while target::standing(&path)? == Standing::Guard {
+            target::detach(&path)?;
+        }
+        unlock(&path)?;
     }
     Ok(())
+}
+
+/// An immutable directory is as closed as a guarded one.
+fn unlock(path: &Path) -> Outcome {
+    bare::open(path)
+        .and_then(|directory| bare::unlock(&directory))
+        .map_err(Failure::doing(format_args!("take the immutable flag from {}", path.display())))
 }
 
 /// Takes a live mount away, unless somebody uses it.

@@ -147,6 +147,14 @@ impl Daemon {
     pub fn kill(&self) {
         let pid = self.pid();
         rustix::process::kill_process(pid, Signal::KILL).expect("kill the daemon");
+        self.wait_until_not_served();
+    }
+
+    /// Waits until no daemon serves the store any more.
+    ///
+    /// # Panics
+    /// When one goes on.
+    pub fn wait_until_not_served(&self) {
         let deadline = Instant::now() + Duration::from_secs(30);
         while worm_fs::store::is_served(&self.store()) {
             assert!(Instant::now() < deadline, "the daemon does not go");

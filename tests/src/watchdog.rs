@@ -84,6 +84,18 @@ pub fn clear(mount_point: &Path) {
     while rustix::mount::unmount(mount_point, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
     {
     }
+    unlock(mount_point);
+}
+
+/// Takes the immutable flag away, or the directory of a test could not be removed.
+fn unlock(directory: &Path) {
+    let Ok(directory) = std::fs::File::open(directory) else { return };
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&directory)
+        && flags.contains(rustix::fs::IFlags::IMMUTABLE)
+    {
+        let _ordinary =
+            rustix::fs::ioctl_setflags(&directory, flags - rustix::fs::IFlags::IMMUTABLE);
+    }
 }
 
 /// The numbers of the FUSE connections mounted at `mount_point`, the topmost last.

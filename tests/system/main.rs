@@ -2,6 +2,7 @@
 
 mod admin;
 mod chain;
+mod closed;
 mod containers;
 mod crash;
 mod daemon;
