@@ -2,6 +2,7 @@
 
 mod admin;
 mod chain;
+mod clock;
 mod closed;
 mod containers;
 mod crash;

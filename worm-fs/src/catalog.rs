@@ -143,8 +143,10 @@ pub struct Catalog {
     pub head: Digest,
     /// The newest moment at which all clocks were noted.
     pub anchor: Anchor,
-    /// Downtimes credited.
+    /// Downtimes credited by restarts.
     pub credits: Vec<Credit>,
+    /// Downtime that the system clock showed and that nobody credited, in milliseconds.
+    pub uncredited_ms: i64,
     /// Files that this run removed, by path, with their length: a crash may have come before
     /// their data was unlinked.
     pub removed: HashMap<StorePath, u64>,
@@ -184,6 +186,7 @@ impl Catalog {
             head: Digest::ZERO,
             anchor: Anchor { clock_ms: first.clock_ms, reading: reading.clone() },
             credits: Vec::new(),
+            uncredited_ms: 0,
             removed: HashMap::new(),
             nodes: HashMap::from([(ROOT, Node::Directory(root))]),
             holds: BTreeMap::new(),

@@ -71,6 +71,28 @@ impl Anchor {
         }
     }
 
+    /// How long the machine was off before `reading`, as its system clock shows: zero in the same
+    /// boot, or when the system clock went back.
+    #[must_use]
+    pub fn down(&self, reading: &Reading) -> i64 {
+        if reading.boot == self.reading.boot {
+            return 0;
+        }
+        reading.system_ms.saturating_sub(self.reading.system_ms).max(0)
+    }
+
+    /// Why `reading` cannot follow this anchor in one boot, if it cannot: the uptime clock only
+    /// goes on. Half a minute is allowed for clocks that are read one after the other.
+    #[must_use]
+    pub fn doubt(&self, reading: &Reading) -> Option<String> {
+        let back_ms = self.reading.raw_ms.saturating_sub(reading.raw_ms);
+        if reading.boot != self.reading.boot || back_ms <= 30 * SECOND_MS {
+            return None;
+        }
+        let seconds = back_ms / SECOND_MS;
+        Some(format!("the uptime clock is {seconds} s behind what was noted in the same boot"))
+    }
+
     /// The anchor with which a daemon starts at `reading`, and the downtime credited in it.
     ///
     /// In the same boot the uptime clock has gone on and nothing is credited. After a reboot it
@@ -81,16 +103,74 @@ impl Anchor {
         if reading.boot == self.reading.boot {
             return (Self { clock_ms: self.now(&reading), reading }, 0);
         }
-        let window_start = self.clock_ms.saturating_sub(CREDIT_WINDOW_MS);
-        let used: i64 = credits
-            .iter()
-            .filter(|credit| credit.clock_ms > window_start)
-            .map(|credit| credit.credit_ms)
-            .sum();
-        let limit = CREDIT_MS_MAX.min(CREDIT_WINDOW_MS_MAX.saturating_sub(used)).max(0);
-        let down = reading.system_ms.saturating_sub(self.reading.system_ms);
-        let credit_ms = down.clamp(0, limit);
+        let limit = CREDIT_MS_MAX.min(credit_left(self.clock_ms, credits));
+        let credit_ms = self.down(&reading).min(limit);
         (Self { clock_ms: self.clock_ms.saturating_add(credit_ms), reading }, credit_ms)
+    }
+}
+
+/// What restarts may still credit at a moment of the retention clock.
+#[must_use]
+pub fn credit_left(clock_ms: i64, credits: &[Credit]) -> i64 {
+    let window_start = clock_ms.saturating_sub(CREDIT_WINDOW_MS);
+    let in_window = credits.iter().filter(|credit| credit.clock_ms > window_start);
+    let used: i64 = in_window.map(|credit| credit.credit_ms).sum();
+    CREDIT_WINDOW_MS_MAX.saturating_sub(used).max(0)
+}
+
+/// Where the retention clock stands, and what explains the difference to the system clock.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct ClockReport {
+    /// The retention clock, milliseconds since 1970.
+    pub clock_ms: i64,
+    /// The system clock, milliseconds since 1970.
+    pub system_ms: i64,
+    /// By how much the system clock is ahead.
+    pub lag_ms: i64,
+    /// How much of that is downtime that was not credited.
+    pub uncredited_ms: i64,
+    /// What restarts may still credit in this window.
+    pub credit_left_ms: i64,
+    /// Why nothing expires, if it is so because of the clocks.
+    pub doubt: Option<String>,
+}
+
+impl ClockReport {
+    /// One sentence for each part of the lag.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.uncredited_ms >= SECOND_MS {
+            reasons.push(format!(
+                "{} of downtime were not credited: worm clock credit can add them",
+                for_people(self.uncredited_ms)
+            ));
+        }
+        let set_ms = self.lag_ms.saturating_sub(self.uncredited_ms);
+        if set_ms.abs() >= SECOND_MS {
+            let how = if set_ms > 0 { "ahead" } else { "back" };
+            reasons.push(format!(
+                "the system clock was set {how} by {} since the store was made, or runs at \
+                 another rate",
+                for_people(set_ms.abs())
+            ));
+        }
+        reasons.extend(self.doubt.clone());
+        reasons
+    }
+}
+
+/// A duration as people say it, with its two biggest units.
+#[must_use]
+pub fn for_people(ms: i64) -> String {
+    let seconds = ms / SECOND_MS;
+    let (days, hours) = (seconds / 86_400, seconds / 3_600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {seconds} s"),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        (_, _, _) => format!("{days} d {hours} h"),
     }
 }
 
@@ -98,22 +178,88 @@ impl Anchor {
 pub trait Clock: Send + Sync {
     /// All clocks at this moment.
     fn read(&self) -> Reading;
+
+    /// Why the clocks are not to be trusted, if they are not. Then nothing expires.
+    fn doubt(&self) -> Option<String>;
 }
 
 /// The clocks of this machine.
 #[derive(Debug)]
 pub struct MachineClock {
     boot: String,
+    offsets: Offsets,
+    doubt: Option<String>,
 }
 
 impl MachineClock {
-    /// Finds out which boot this is.
+    /// Finds out which boot this is, and whether a time namespace moves the uptime clock.
     ///
     /// # Errors
     /// When `/proc` cannot be read.
     pub fn new() -> std::io::Result<Self> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        Ok(Self { boot: boot.trim().to_owned() })
+        let (offsets, doubt) = match std::fs::read_to_string("/proc/self/timens_offsets") {
+            // A kernel without time namespaces.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                (Offsets::default(), None)
+            }
+            Err(error) => return Err(error),
+            Ok(text) => doubt_namespace(Offsets::parse(&text), is_own_namespace()),
+        };
+        Ok(Self { boot: boot.trim().to_owned(), offsets, doubt })
+    }
+}
+
+/// Whether the time namespace of this process is the one that `timens_offsets` tells of, which is
+/// that of its children.
+fn is_own_namespace() -> bool {
+    let own = std::fs::read_link("/proc/self/ns/time");
+    let children = std::fs::read_link("/proc/self/ns/time_for_children");
+    match (own, children) {
+        (Ok(own), Ok(children)) => inode(&own).is_some() && inode(&own) == inode(&children),
+        (Ok(_) | Err(_), _) => false,
+    }
+}
+
+/// The number in `time:[4026531834]` or `time_for_children:[4026531834]`.
+fn inode(link: &std::path::Path) -> Option<&str> {
+    link.to_str()?.split_once('[').map(|(_, inode)| inode)
+}
+
+/// By how much a time namespace moves the clocks, in milliseconds: time_namespaces(7).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Offsets {
+    monotonic_ms: i64,
+    boottime_ms: i64,
+}
+
+impl Offsets {
+    /// Reads `/proc/PID/timens_offsets`: a line each with a clock, seconds and nanoseconds.
+    fn parse(text: &str) -> Option<Self> {
+        let of = |clock: &str| {
+            let line = text.lines().find(|line| line.split_whitespace().next() == Some(clock))?;
+            let mut numbers = line.split_whitespace().skip(1).map(str::parse::<i64>);
+            let (seconds, nanos) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+            seconds.checked_mul(SECOND_MS)?.checked_add(nanos / 1_000_000)
+        };
+        Some(Self { monotonic_ms: of("monotonic")?, boottime_ms: of("boottime")? })
+    }
+}
+
+/// What a time namespace means for the clocks: offsets that are known are taken off again, and
+/// nothing expires all the same.
+fn doubt_namespace(offsets: Option<Offsets>, is_own: bool) -> (Offsets, Option<String>) {
+    match offsets {
+        Some(offsets) if is_own && offsets == Offsets::default() => (offsets, None),
+        Some(offsets) if is_own => {
+            let what = "the daemon runs in a time namespace that moves the uptime clock: start it \
+                        outside of one";
+            (offsets, Some(what.to_owned()))
+        }
+        Some(_) | None => {
+            let what = "whether a time namespace moves the uptime clock cannot be told";
+            (Offsets::default(), Some(what.to_owned()))
+        }
     }
 }
 
@@ -124,44 +270,62 @@ impl Clock for MachineClock {
             let now = rustix::time::clock_gettime(clock);
             now.tv_sec.saturating_mul(SECOND_MS).saturating_add(now.tv_nsec / 1_000_000)
         };
-        let monotonic = read(ClockId::Monotonic);
+        let monotonic = read(ClockId::Monotonic) - self.offsets.monotonic_ms;
+        let boottime = read(ClockId::Boottime) - self.offsets.boottime_ms;
         Reading {
             boot: self.boot.clone(),
-            raw_ms: read(ClockId::MonotonicRaw),
-            suspend_ms: (read(ClockId::Boottime) - monotonic).max(0),
+            raw_ms: read(ClockId::MonotonicRaw) - self.offsets.monotonic_ms,
+            suspend_ms: (boottime - monotonic).max(0),
             system_ms: read(ClockId::Realtime),
         }
+    }
+
+    fn doubt(&self) -> Option<String> {
+        self.doubt.clone()
     }
 }
 
 /// A clock that tests set by hand.
 #[derive(Debug)]
-pub struct ManualClock(parking_lot::Mutex<Reading>);
+pub struct ManualClock {
+    reading: parking_lot::Mutex<Reading>,
+    doubt: parking_lot::Mutex<Option<String>>,
+}
 
 impl ManualClock {
     /// A machine that was just switched on at `system_ms`.
     #[must_use]
     pub fn new(system_ms: i64) -> Self {
         let boot = "boot-1".to_owned();
-        Self(parking_lot::Mutex::new(Reading { boot, raw_ms: 0, suspend_ms: 0, system_ms }))
+        let reading = Reading { boot, raw_ms: 0, suspend_ms: 0, system_ms };
+        Self { reading: parking_lot::Mutex::new(reading), doubt: parking_lot::Mutex::new(None) }
     }
 
     /// Lets time pass on all clocks.
     pub fn advance(&self, passed_ms: i64) {
-        let mut reading = self.0.lock();
+        let mut reading = self.reading.lock();
         reading.raw_ms += passed_ms;
         reading.system_ms += passed_ms;
     }
 
     /// Changes the reading in any other way.
     pub fn set(&self, change: impl FnOnce(&mut Reading)) {
-        change(&mut self.0.lock());
+        change(&mut self.reading.lock());
+    }
+
+    /// Makes the clock one that is not to be trusted, or trusted again.
+    pub fn doubt(&self, why: Option<&str>) {
+        *self.doubt.lock() = why.map(str::to_owned);
     }
 }
 
 impl Clock for ManualClock {
     fn read(&self) -> Reading {
-        self.0.lock().clone()
+        self.reading.lock().clone()
+    }
+
+    fn doubt(&self) -> Option<String> {
+        self.doubt.lock().clone()
     }
 }
 
@@ -228,6 +392,31 @@ mod tests {
         let old = [Credit { clock_ms: START - CREDIT_WINDOW_MS, credit_ms: 7 * DAY_MS }];
         let (_, credit) = anchor().restart(reading("b", 0, 0, START + HOUR_MS), &old);
         assert_eq!(credit, HOUR_MS);
+    }
+
+    #[test]
+    fn the_uptime_clock_cannot_go_back_in_one_boot() {
+        let noted = Anchor { clock_ms: START, reading: reading("a", 90_000, 0, START) };
+        assert_eq!(noted.doubt(&reading("a", 60_000, 0, START)), None);
+        assert_eq!(noted.doubt(&reading("b", 5, 0, START)), None);
+        let doubt = noted.doubt(&reading("a", 59_000, 0, START)).unwrap();
+        assert!(doubt.contains("31 s behind"), "{doubt}");
+    }
+
+    #[test]
+    fn a_time_namespace_is_a_doubt_and_its_offsets_are_known() {
+        let inside = Offsets::parse("monotonic  100000  5000000\nboottime  200000  0\n").unwrap();
+        assert_eq!(inside, Offsets { monotonic_ms: 100_000_005, boottime_ms: 200_000_000 });
+        let (offsets, doubt) = doubt_namespace(Some(inside), true);
+        assert_eq!(offsets, inside);
+        assert!(doubt.unwrap().contains("time namespace"));
+        let outside = Offsets::parse("monotonic 0 0\nboottime 0 0\n");
+        assert_eq!(doubt_namespace(outside, true), (Offsets::default(), None));
+        for (offsets, is_own) in [(outside, false), (None, true), (Offsets::parse("new"), true)] {
+            let (offsets, doubt) = doubt_namespace(offsets, is_own);
+            assert_eq!(offsets, Offsets::default());
+            assert!(doubt.is_some());
+        }
     }
 
     #[test]

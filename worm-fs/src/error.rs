@@ -83,6 +83,7 @@ fn refusal_errno(refusal: Refusal) -> Errno {
         Refusal::Sealed
         | Refusal::Retained
         | Refusal::Held
+        | Refusal::Frozen
         | Refusal::NotTheWriter
         | Refusal::FixedDirectory
         | Refusal::NotAClass

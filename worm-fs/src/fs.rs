@@ -146,7 +146,7 @@ impl WormFs {
     /// What somebody should look at.
     #[must_use]
     pub fn alarms(&self) -> Vec<String> {
-        self.state.read().alarms.clone()
+        self.state.read().alarms()
     }
 
     /// How many requests were refused since the start.

@@ -125,6 +125,8 @@ pub enum Retention {
     Running,
     /// A hold is on it: it stays until that is lifted.
     Held,
+    /// Nothing keeps it any more, but something is in doubt, so nothing goes.
+    Frozen,
     /// Nothing keeps it any more.
     Over,
 }
@@ -245,6 +247,7 @@ fn when_sealed(request: Request, retention: Retention) -> Result<(), Refusal> {
             Retention::Over => Ok(()),
             Retention::Running => Err(Refusal::Retained),
             Retention::Held => Err(Refusal::Held),
+            Retention::Frozen => Err(Refusal::Frozen),
         },
         Request::OpenToWrite
         | Request::Write
@@ -277,6 +280,7 @@ mod tests {
             FileState::Closing,
             FileState::Sealed(Retention::Running),
             FileState::Sealed(Retention::Held),
+            FileState::Sealed(Retention::Frozen),
             FileState::Incomplete(Retention::Running),
             FileState::Incomplete(Retention::Held),
         ] {

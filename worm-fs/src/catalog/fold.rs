@@ -39,6 +39,9 @@ impl Catalog {
             Event::Created { .. } => Err("a store is made once".to_owned()),
             Event::Started { reading, credit_ms, .. } => {
                 self.removed.clear();
+                let down_ms = self.anchor.down(reading);
+                let lost_ms = down_ms.saturating_sub(*credit_ms).max(0);
+                self.uncredited_ms = self.uncredited_ms.saturating_add(lost_ms);
                 if *credit_ms > 0 {
                     self.credits.push(Credit { clock_ms: line.clock_ms, credit_ms: *credit_ms });
                 }
@@ -46,6 +49,9 @@ impl Catalog {
                 Ok(())
             }
             Event::Clock { reading } | Event::ClockCredited { reading, .. } => {
+                if let Event::ClockCredited { credit_ms, .. } = &line.event {
+                    self.uncredited_ms = self.uncredited_ms.saturating_sub(*credit_ms).max(0);
+                }
                 self.anchor = Anchor { clock_ms: line.clock_ms, reading: reading.clone() };
                 Ok(())
             }

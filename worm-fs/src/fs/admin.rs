@@ -1,6 +1,8 @@
 //! What the admin does, each with who and why: hold, lift, release, extend, credit.
 
 use super::WormFs;
+use crate::clock::ClockReport;
+use crate::clock::credit_left;
 use crate::error::Error;
 use crate::error::Result;
 use crate::policy::FileState;
@@ -117,6 +119,24 @@ impl WormFs {
         }
         let reading = self.clock.read();
         self.commit(vec![Event::ClockCredited { reading, credit_ms, reason, by }])
+    }
+
+    /// Where the retention clock stands, and why it is not the system clock.
+    #[must_use]
+    pub fn clock_report(&self) -> ClockReport {
+        let reading = self.clock.read();
+        let state = self.state.read();
+        let catalog = &state.catalog;
+        let clock_ms = catalog.anchor.now(&reading);
+        let doubts: Vec<&str> = state.doubts.values().map(String::as_str).collect();
+        ClockReport {
+            clock_ms,
+            system_ms: reading.system_ms,
+            lag_ms: reading.system_ms.saturating_sub(clock_ms),
+            uncredited_ms: catalog.uncredited_ms,
+            credit_left_ms: credit_left(clock_ms, &catalog.credits),
+            doubt: (!doubts.is_empty()).then(|| doubts.join("; ")),
+        }
     }
 
     fn stands(&self, id: u64, hold: &str) -> bool {

@@ -1,6 +1,7 @@
 //! What the store does by itself: removes what is over, and notes the clocks.
 
 use super::WormFs;
+use super::state::Doubt;
 use crate::catalog::File;
 use crate::clock::HOUR_MS;
 use crate::error::Result;
@@ -23,7 +24,8 @@ impl WormFs {
         if self.committer.is_none() {
             return Ok(0);
         }
-        let reading = self.clock.read();
+        let (reading, doubt) = (self.clock.read(), self.clock.doubt());
+        self.state.write().doubt(Doubt::Clock, doubt);
         let (now_ms, noted_ms) = {
             let state = self.state.read();
             state.accepting()?;
@@ -36,7 +38,12 @@ impl WormFs {
     }
 
     fn expire(&self, now_ms: i64) -> Result<usize> {
-        let groups = self.state.read().catalog.over(now_ms);
+        let groups = {
+            let state = self.state.read();
+            let mut groups = state.catalog.over(now_ms);
+            groups.retain(|group| !group.iter().any(|id| state.is_frozen(*id, now_ms)));
+            groups
+        };
         if groups.is_empty() {
             return Ok(0);
         }

@@ -101,7 +101,7 @@ impl WormFs {
             (state.catalog.path(id), file.size, waiting)
         };
         let damaged = |what: String| {
-            self.state.write().alarm(format!("{path}: {what}"));
+            self.state.write().damage(id, &what);
             Error::Corrupt(format!("{path}: {what}"))
         };
         let file = match self.open_finished(&path, &waiting) {

@@ -12,6 +12,7 @@ use super::end::incomplete;
 use super::handles::Handles;
 use super::open_file::Ending;
 use super::open_file::Outcome;
+use super::state::Doubt;
 use super::state::State;
 use crate::catalog::DirectoryKind;
 use crate::clock::Clock;
@@ -86,8 +87,11 @@ impl WormFs {
         let repairs = recover::plan(&catalog, &open, &data);
 
         let (_, credit_ms) = catalog.anchor.restart(reading.clone(), &catalog.credits);
+        let noted = catalog.anchor.doubt(&reading);
         let unsigned = catalog.seq - signed;
         let mut state = State::new(catalog);
+        state.doubt(Doubt::Clock, clock.doubt());
+        state.doubt(Doubt::Noted, noted);
         let open_ids = open.iter().filter_map(|(name, _)| Some(OpenName::decode(name)?.id));
         state.next_id = open_ids.fold(state.next_id, |next, id| next.max(id + 1));
         let state = Arc::new(RwLock::new(state));
@@ -189,10 +193,10 @@ impl WormFs {
                 state.strays.insert(path.clone());
                 format!("{path}: nobody recorded it; it is not served and its name stays taken")
             }
-            Repair::Missing(id) => format!("{}: its data is gone", state.catalog.path(*id)),
+            Repair::Missing(id) => return state.damage(*id, "its data is gone"),
             Repair::WrongSize { id, bytes } => {
                 let size = state.catalog.get_file(*id).map_or(0, |file| file.size);
-                format!("{}: its data has {bytes} bytes, not {size}", state.catalog.path(*id))
+                return state.damage(*id, &format!("its data has {bytes} bytes, not {size}"));
             }
             Repair::StrayOpen(name) => {
                 format!("open/{}: nobody recorded it", crate::policy::name::encode(name))

@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::policy::FileState;
 use crate::policy::Refusal;
+use crate::policy::Retention;
 use crate::policy::Target;
 use crate::policy::name::Name;
 use crate::policy::name::PATH_BYTES_MAX;
@@ -44,8 +45,22 @@ pub(crate) struct State {
     pub(crate) unplaced: HashMap<u64, Vec<u8>>,
     /// What somebody should look at.
     pub(crate) alarms: Vec<String>,
+    /// Why nothing expires for now.
+    pub(crate) doubts: BTreeMap<Doubt, String>,
+    /// Finished files whose data is not what was sealed, and what is wrong with it. While one of
+    /// them is under retention, nothing of its class expires: an older backup may be all there is.
+    pub(crate) damaged: BTreeMap<u64, String>,
     /// Why nothing is accepted any more.
     pub(crate) stopped: Option<String>,
+}
+
+/// What can be in doubt.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Doubt {
+    /// The machine's clocks.
+    Clock,
+    /// The clocks of this boot, as the ledger noted them.
+    Noted,
 }
 
 impl State {
@@ -60,8 +75,49 @@ impl State {
             strays: BTreeSet::new(),
             unplaced: HashMap::new(),
             alarms: Vec::new(),
+            doubts: BTreeMap::new(),
+            damaged: BTreeMap::new(),
             stopped: None,
         }
+    }
+
+    /// Notes or settles a doubt.
+    pub(crate) fn doubt(&mut self, doubt: Doubt, why: Option<String>) {
+        match why {
+            Some(why) if self.doubts.get(&doubt) != Some(&why) => {
+                tracing::error!(%why, "in doubt: nothing expires");
+                self.doubts.insert(doubt, why);
+            }
+            Some(_) => {}
+            None => drop(self.doubts.remove(&doubt)),
+        }
+    }
+
+    /// Notes that the data of a finished file is not what was sealed.
+    pub(crate) fn damage(&mut self, id: u64, what: &str) {
+        let path = self.catalog.path(id);
+        if self.damaged.insert(id, what.to_owned()).is_none() {
+            tracing::error!(%path, what, "damaged");
+        }
+    }
+
+    /// What somebody should look at.
+    pub(crate) fn alarms(&self) -> Vec<String> {
+        let doubts = self.doubts.values().map(|why| format!("nothing expires: {why}"));
+        let known = self.damaged.iter().filter(|(id, _)| self.catalog.get_file(**id).is_some());
+        let damaged = known.map(|(id, what)| format!("{}: {what}", self.catalog.path(*id)));
+        self.alarms.iter().cloned().chain(doubts).chain(damaged).collect()
+    }
+
+    /// Whether what is over in the class of a file stays all the same: something is in doubt.
+    pub(crate) fn is_frozen(&self, id: u64, now_ms: i64) -> bool {
+        let class = |id| self.catalog.class_of(id).map(|(class, _)| class);
+        let keeps = |damaged: &u64| {
+            class(*damaged) == class(id)
+                && self.catalog.get_file(*damaged).is_some()
+                && self.catalog.retention_of(*damaged, now_ms) != Retention::Over
+        };
+        !self.doubts.is_empty() || self.damaged.keys().any(keeps)
     }
 
     /// Notes what somebody should look at, once.
@@ -116,7 +172,13 @@ impl State {
     /// What a request is asked of.
     pub(crate) fn target(&self, id: u64, now_ms: i64) -> Result<Target> {
         if let Some(file) = self.catalog.get_file(id) {
-            let retention = self.catalog.retention_of(id, now_ms);
+            let retention = match self.catalog.retention_of(id, now_ms) {
+                Retention::Over if self.is_frozen(id, now_ms) => Retention::Frozen,
+                kept @ (Retention::Running
+                | Retention::Held
+                | Retention::Frozen
+                | Retention::Over) => kept,
+            };
             let state = if file.is_incomplete() {
                 FileState::Incomplete(retention)
             } else {

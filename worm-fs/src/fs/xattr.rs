@@ -115,7 +115,7 @@ impl WormFs {
             FileState::Writing { .. } => "writing",
             FileState::Closing => "closing",
             FileState::Sealed(Retention::Running | Retention::Held) => "sealed",
-            FileState::Sealed(Retention::Over) => "expired",
+            FileState::Sealed(Retention::Frozen | Retention::Over) => "expired",
             FileState::Incomplete(_) => "incomplete",
         })
     }

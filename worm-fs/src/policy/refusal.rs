@@ -14,6 +14,9 @@ pub enum Refusal {
     /// A hold is on the file or its group.
     #[error("a hold is on the file")]
     Held,
+    /// The file is over, but something is in doubt and nothing goes until that is settled.
+    #[error("something is in doubt, so nothing expires: see worm status")]
+    Frozen,
     /// A path was used where only the descriptor that writes may act.
     #[error("only the descriptor that writes the file may do this")]
     NotTheWriter,
@@ -75,6 +78,7 @@ impl Refusal {
             Self::Sealed => "sealed",
             Self::Retained => "retained",
             Self::Held => "held",
+            Self::Frozen => "frozen",
             Self::NotTheWriter => "not_the_writer",
             Self::Busy => "busy",
             Self::NameTaken => "name_taken",
