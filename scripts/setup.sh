@@ -19,6 +19,7 @@ needs=(
 # What is no command, and the package that brings it. A server of any release will do.
 needs_files=(
     '/usr/include/stdio.h libc6-dev'
+    '/usr/include/linux/fuse.h linux-libc-dev'
     '/usr/lib/*-linux-gnu/faketime/libfaketimeMT.so.1 libfaketime'
     '/etc/ssl/certs/ca-certificates.crt ca-certificates'
     '/usr/lib/postgresql/*/bin/initdb postgresql'

@@ -12,4 +12,5 @@ mod races;
 mod reference;
 mod shell;
 mod tidy;
+mod verdicts;
 mod verify;

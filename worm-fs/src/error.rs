@@ -93,6 +93,8 @@ fn refusal_errno(refusal: Refusal) -> Errno {
         Refusal::Busy => Errno::BUSY,
         Refusal::TooManyOpen => Errno::MFILE,
         Refusal::NameTaken => Errno::EXIST,
+        Refusal::IsADirectory => Errno::ISDIR,
+        Refusal::NotADirectory => Errno::NOTDIR,
         Refusal::NotEmpty => Errno::NOTEMPTY,
         Refusal::Unsupported => Errno::OPNOTSUPP,
         Refusal::NoSuchIoctl => Errno::NOTTY,

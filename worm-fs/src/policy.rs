@@ -4,6 +4,7 @@
 //! what it is asked of. So a test without a mount can try every case.
 
 pub mod name;
+pub mod opcode;
 pub mod refusal;
 pub mod retention;
 
@@ -131,6 +132,63 @@ pub enum Retention {
     Over,
 }
 
+/// Every kind of [`Target`], for tests and for the table in `docs/semantics.md`.
+pub const TARGETS: [Target; 16] = [
+    Target::Root,
+    Target::IncompleteDirectory,
+    Target::Class,
+    Target::Directory { empty: false },
+    Target::Directory { empty: true },
+    Target::File(FileState::Writing { by_writer: true }),
+    Target::File(FileState::Writing { by_writer: false }),
+    Target::File(FileState::Closing),
+    Target::File(FileState::Sealed(Retention::Running)),
+    Target::File(FileState::Sealed(Retention::Held)),
+    Target::File(FileState::Sealed(Retention::Frozen)),
+    Target::File(FileState::Sealed(Retention::Over)),
+    Target::File(FileState::Incomplete(Retention::Running)),
+    Target::File(FileState::Incomplete(Retention::Held)),
+    Target::File(FileState::Incomplete(Retention::Frozen)),
+    Target::File(FileState::Incomplete(Retention::Over)),
+];
+
+/// Who asks. [`verdict`] does not know it: what it refuses, it refuses root as anyone. What the
+/// permissions refuse beyond that, the kernel refuses before it asks (`default_permissions`).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Identity {
+    /// User 0.
+    Root,
+    /// The owner of the file.
+    Owner,
+    /// Anyone else.
+    Other,
+}
+
+impl Identity {
+    /// Who `uid` is to a file of `owner`.
+    #[must_use]
+    pub fn of(uid: u32, owner: u32) -> Self {
+        match uid {
+            0 => Self::Root,
+            _ if uid == owner => Self::Owner,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether `who` may do what [`verdict`] allows. There is one thing that the permissions of a
+/// file do not decide: whether its retention may be lengthened.
+///
+/// # Errors
+/// The [`Refusal`] that the caller is to see.
+pub fn verdict_for(who: Identity, request: Request, target: Target) -> Result<(), Refusal> {
+    verdict(request, target)?;
+    match (request, who) {
+        (Request::SetRetention, Identity::Other) => Err(Refusal::NotTheAdmin),
+        (_, Identity::Root | Identity::Owner | Identity::Other) => Ok(()),
+    }
+}
+
 /// Whether `request` is allowed on `target`. For requests that make something, the target is
 /// the directory in which it would be made.
 ///
@@ -198,8 +256,8 @@ fn in_directory(request: Request, empty: bool) -> Result<(), Refusal> {
         | Request::SetLength
         | Request::SetLengthByPath
         | Request::Allocate
-        | Request::AllocateOtherwise
-        | Request::Unlink => Err(Refusal::FixedDirectory),
+        | Request::AllocateOtherwise => Err(Refusal::FixedDirectory),
+        Request::Unlink => Err(Refusal::IsADirectory),
     }
 }
 
@@ -231,9 +289,8 @@ fn while_writing(request: Request, by_writer: bool) -> Result<(), Refusal> {
         }
         Request::OtherIoctl => Err(Refusal::NoSuchIoctl),
         Request::Link | Request::Symlink | Request::MakeNode => Err(Refusal::NoSuchKind),
-        Request::Create | Request::MakeDirectory | Request::RemoveDirectory => {
-            Err(Refusal::NameTaken)
-        }
+        Request::Create | Request::MakeDirectory => Err(Refusal::NameTaken),
+        Request::RemoveDirectory => Err(Refusal::NotADirectory),
     }
 }
 
@@ -263,9 +320,8 @@ fn when_sealed(request: Request, retention: Retention) -> Result<(), Refusal> {
         | Request::Abort => Err(Refusal::Sealed),
         Request::OtherIoctl => Err(Refusal::NoSuchIoctl),
         Request::Link | Request::Symlink | Request::MakeNode => Err(Refusal::NoSuchKind),
-        Request::Create | Request::MakeDirectory | Request::RemoveDirectory => {
-            Err(Refusal::NameTaken)
-        }
+        Request::Create | Request::MakeDirectory => Err(Refusal::NameTaken),
+        Request::RemoveDirectory => Err(Refusal::NotADirectory),
     }
 }
 
@@ -276,20 +332,42 @@ mod tests {
     /// What may ever be asked of a finished file: reading, lengthening, and removal at its time.
     #[test]
     fn a_sealed_file_allows_reading_and_nothing_that_changes_it() {
-        for state in [
-            FileState::Closing,
-            FileState::Sealed(Retention::Running),
-            FileState::Sealed(Retention::Held),
-            FileState::Sealed(Retention::Frozen),
-            FileState::Incomplete(Retention::Running),
-            FileState::Incomplete(Retention::Held),
-        ] {
+        for target in TARGETS {
+            let kept = match target {
+                Target::File(FileState::Sealed(retention) | FileState::Incomplete(retention)) => {
+                    retention != Retention::Over
+                }
+                Target::File(FileState::Closing) => true,
+                Target::File(FileState::Writing { .. })
+                | Target::Root
+                | Target::Class
+                | Target::Directory { .. }
+                | Target::IncompleteDirectory => continue,
+            };
             for request in REQUESTS {
                 let harmless = matches!(request, Request::OpenToRead | Request::SetRetention);
-                let allowed = verdict(request, Target::File(state)).is_ok();
-                assert_eq!(allowed, harmless, "{request:?} on {state:?}");
+                let at_its_time = request == Request::Unlink && !kept;
+                let allowed = verdict(request, target).is_ok();
+                assert_eq!(allowed, harmless || at_its_time, "{request:?} on {target:?}");
             }
         }
+    }
+
+    #[test]
+    fn root_is_refused_as_anyone() {
+        for (request, target) in REQUESTS.into_iter().flat_map(|r| TARGETS.map(|t| (r, t))) {
+            let [root, owner, other] = [Identity::Root, Identity::Owner, Identity::Other]
+                .map(|who| verdict_for(who, request, target));
+            assert_eq!((root, owner), (verdict(request, target), root), "{request:?} {target:?}");
+            if request == Request::SetRetention && root.is_ok() {
+                assert_eq!(other, Err(Refusal::NotTheAdmin));
+            } else {
+                assert_eq!(other, root, "{request:?} {target:?}");
+            }
+        }
+        assert_eq!(Identity::of(0, 7), Identity::Root);
+        assert_eq!(Identity::of(7, 7), Identity::Owner);
+        assert_eq!(Identity::of(8, 7), Identity::Other);
     }
 
     #[test]

@@ -5,8 +5,11 @@ use crate::clock::ClockReport;
 use crate::clock::credit_left;
 use crate::error::Error;
 use crate::error::Result;
+use crate::policy;
 use crate::policy::FileState;
+use crate::policy::Identity;
 use crate::policy::Refusal;
+use crate::policy::Request;
 use crate::policy::name::StorePath;
 use crate::policy::retention;
 use crate::record::Actor;
@@ -85,6 +88,7 @@ impl WormFs {
         by: Actor,
         reason: Option<String>,
     ) -> Result<()> {
+        let now_ms = self.now_ms();
         let event = {
             let state = self.state.read();
             let file = state.catalog.get_file(id).ok_or(Refusal::Unsupported)?;
@@ -93,9 +97,9 @@ impl WormFs {
             else {
                 return Err(Refusal::Sealed.into());
             };
-            if by.uid != 0 && by.uid != file.uid {
-                return Err(Refusal::NotTheAdmin.into());
-            }
+            let who = Identity::of(by.uid, file.uid);
+            let target = state.target(id, now_ms)?;
+            policy::verdict_for(who, Request::SetRetention, target)?;
             retention::extend(&kept, wanted_ms, rule)?;
             if wanted_ms == kept.until_ms {
                 return Ok(());

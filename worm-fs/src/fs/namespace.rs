@@ -12,7 +12,6 @@ use crate::error::Result;
 use crate::policy;
 use crate::policy::Refusal;
 use crate::policy::Request;
-use crate::policy::Target;
 use crate::policy::name::DEPTH_MAX;
 use crate::policy::name::Name;
 use crate::policy::name::StorePath;
@@ -109,12 +108,6 @@ impl WormFs {
         let event = {
             let mut state = self.state.write();
             let target = state.target(id, now_ms)?;
-            match (request, target) {
-                (Request::Unlink, Target::File(_)) => {}
-                (Request::Unlink, _) => return Err(Error::IsADirectory),
-                (_, Target::File(_)) => return Err(Error::NotADirectory),
-                (_, _) => {}
-            }
             policy::verdict(request, target)?;
             if !state.leave(id, parent, &name) {
                 return Err(Error::NotFound);

@@ -26,6 +26,12 @@ pub enum Refusal {
     /// The name holds something already.
     #[error("the name is taken")]
     NameTaken,
+    /// It is a directory, and only a file can be meant.
+    #[error("it is a directory")]
+    IsADirectory,
+    /// It is a file, and only a directory can be meant.
+    #[error("it is not a directory")]
+    NotADirectory,
     /// Classes and directories with something in them keep their name and attributes.
     #[error("the directory is fixed")]
     FixedDirectory,
@@ -82,6 +88,8 @@ impl Refusal {
             Self::NotTheWriter => "not_the_writer",
             Self::Busy => "busy",
             Self::NameTaken => "name_taken",
+            Self::IsADirectory => "is_a_directory",
+            Self::NotADirectory => "not_a_directory",
             Self::FixedDirectory => "fixed_directory",
             Self::NotAClass => "not_a_class",
             Self::NotEmpty => "not_empty",
