@@ -31,6 +31,9 @@ pub(crate) enum Command {
     Umount(UmountArgs),
     /// Let nothing be written into mount points before their first mount, for example at boot
     Guard(GuardArgs),
+    /// Attach a daemon's mounts and take them away; started by it
+    #[command(hide = true)]
+    Keep(KeepArgs),
     /// List files with size, sealing time and time left
     Ls(LookArgs),
     /// Show a store at a glance
@@ -111,6 +114,19 @@ pub(crate) struct GuardArgs {
     /// Mount points to be; made where they are not there
     #[arg(required = true)]
     pub(crate) directories: Vec<PathBuf>,
+}
+
+/// `worm keep`, see the module `keeper`.
+#[derive(Args, Debug)]
+pub(crate) struct KeepArgs {
+    /// The store's id
+    pub(crate) store: String,
+    /// Where files are taken
+    #[arg(long)]
+    pub(crate) active: Option<PathBuf>,
+    /// Where sealed files are shown
+    #[arg(long)]
+    pub(crate) view: Option<PathBuf>,
 }
 
 /// `worm ls` and `worm status`.

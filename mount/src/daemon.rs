@@ -9,10 +9,10 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
+use rustix::thread::CapabilitySet;
 use signal_hook::consts::SIGINT;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
@@ -22,20 +22,25 @@ use worm_fs::fs::Descriptors;
 use worm_fs::fs::Options;
 use worm_fs::fs::Place;
 use worm_fs::fs::WormFs;
+use worm_fs::fuse::Detached;
 use worm_fs::fuse::Mounted;
 use worm_fs::fuse::Settings;
 
+use crate::alarms::Alarms;
 use crate::cli::MountArgs;
-use crate::guard;
+use crate::keeper::Keeper;
+use crate::keeper::Taken;
 use crate::logging;
-use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
 use crate::outcome::say;
 use crate::run_file;
+use crate::run_file::Note;
 use crate::run_file::RunFile;
+use crate::sandbox;
+use crate::sandbox::Needs;
 use crate::target;
-use crate::target::Standing;
+use crate::watch::Watch;
 
 /// What the daemon says when its mounts answer.
 pub(crate) const READY: &str = "ready";
@@ -66,6 +71,18 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
         .map_err(Failure::doing(format_args!("make {}", args.run_dir.display())))?;
     start_logging(&plan, args)?;
     let signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::doing("wait for signals"))?;
+    let active = (!args.read_only).then_some(plan.mountpoint.as_path());
+    let view = if args.read_only { Some(plan.mountpoint.as_path()) } else { plan.view.as_deref() };
+    let keeper = Keeper::start(&plan.id, active, view)?;
+    let places = make_mounts(&plan, active, view)?;
+    let devices = places.iter().map(|(path, mount)| Ok((path.clone(), mount.device()?)));
+    let devices =
+        devices.collect::<std::io::Result<_>>().map_err(Failure::doing("ask for mounts"))?;
+    let watch = Watch::new(devices)?;
+    // No thread has been started yet, and sockets are bound: all that comes is inside.
+    let sandbox = enter_sandbox(&plan, args);
+    tracing::info!(sandbox, "given up");
+
     let clock = Arc::clone(&plan.clock);
     let fs = if args.read_only {
         WormFs::show(&plan.store, clock)?
@@ -73,60 +90,63 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
         let (store, key, config) = (plan.store.clone(), plan.key.clone(), plan.config.clone());
         WormFs::serve(Options { store, key, config, clock })?
     };
-    let served = serve_at_its_places(&fs, &plan, args, signals);
-    // From here on nobody serves: nothing may be written into the bare directory.
-    let guarded = if args.read_only { Ok(()) } else { guard::place(&plan.mountpoint) };
-    served?;
-    guarded?;
-    tracing::info!("ended");
-    Ok(())
-}
-
-/// Mounts, serves, and takes all away again.
-fn serve_at_its_places(
-    fs: &Arc<WormFs>,
-    plan: &Plan,
-    args: &MountArgs,
-    signals: Signals,
-) -> Outcome {
-    let mounts = match mount_all(fs, plan, args.read_only) {
+    let mounts = match attach(&fs, places, &keeper, plan.settings) {
         Ok(mounts) => mounts,
         Err(failure) => {
             fs.shut_down(Descriptors::Unknown);
             return Err(failure);
         }
     };
-    let note = RunFile {
-        pid: std::process::id(),
-        store: plan.store.clone(),
-        mounts: mounts.iter().map(|(path, _)| path.clone()).collect(),
-        alarms: fs.alarms(),
-    };
-    // A copy that is only shown has the id of its original, whose daemon is the one to find.
-    if !args.read_only
-        && let Err(failure) = note.write(&args.run_dir, &plan.id)
-    {
-        tracing::warn!(message = failure.message);
-    }
+    let note = (!args.read_only).then(|| {
+        let now = RunFile {
+            pid: std::process::id(),
+            store: plan.store.clone(),
+            mounts: mounts.iter().map(|(path, _)| path.clone()).collect(),
+            places: Vec::new(),
+            sandbox,
+            alarms: fs.alarms(),
+        };
+        Note::new(&args.run_dir, &plan.id, now)
+    });
     let (stop, stopped) = channel();
-    let note = (!args.read_only).then(|| (note, args.run_dir.clone(), plan.id.clone()));
-    let housekeeper = housekeep(Arc::clone(fs), note, stopped);
+    let alarms = Arc::new(Alarms::new(Arc::clone(&fs), note));
+    alarms.look(&watch);
+    let housekeeper = housekeep(Arc::clone(&alarms), stopped);
     tracing::info!(store = %plan.store.display(), at = %plan.mountpoint.display(), "serving");
     if args.report_ready {
         say(READY);
         leave_terminal();
     }
     if housekeeper.is_ok() {
-        wait(&mounts, signals);
+        wait(&mounts, signals, &watch, &alarms);
     }
     drop(stop);
-    let descriptors = unmount_all(mounts, &plan.id);
+    let descriptors = take_away(mounts, &keeper);
     let housekeeping = housekeeper.map(|thread| drop(thread.join()));
     fs.shut_down(descriptors);
-    if !args.read_only {
-        drop(std::fs::remove_file(run_file::path(&args.run_dir, &plan.id)));
+    if let Some(note) = &alarms.note {
+        note.remove();
     }
-    housekeeping
+    housekeeping?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Gives up what is not needed from here on, and says what.
+fn enter_sandbox(plan: &Plan, args: &MountArgs) -> String {
+    let (store, run, key) = (plan.store.as_path(), args.run_dir.as_path(), plan.key.as_path());
+    let device = Path::new("/dev/fuse");
+    // Refusals are logged with the caller's cgroup.
+    let proc = Path::new("/proc");
+    let (change, read) = if args.read_only {
+        (vec![run, device], vec![store, proc])
+    } else {
+        (vec![store, run, device], vec![key, proc])
+    };
+    // Passthrough asks for it at each first open of a file.
+    let capabilities =
+        if plan.settings.passthrough { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() };
+    sandbox::enter(&Needs { capabilities, change, read })
 }
 
 /// Files in the mount need descriptors here: as many as the host allows.
@@ -163,42 +183,41 @@ fn leave_terminal() {
 /// All places, in the order in which they are unmounted.
 type Mounts = Vec<(PathBuf, Mounted)>;
 
-fn mount_all(fs: &Arc<WormFs>, plan: &Plan, read_only: bool) -> Outcome<Mounts> {
-    let view = Place::View { group: plan.view_group };
-    let active = if read_only { view } else { Place::Active };
-    let mut mounts = Vec::new();
-    let places = [(Some(&plan.mountpoint), active), (plan.view.as_ref(), view)];
-    for (path, place) in places {
-        let Some(path) = path else { continue };
-        match mount_one(fs, plan, path, place) {
-            Ok(mounted) => mounts.push((path.clone(), mounted)),
-            Err(failure) => {
-                unmount_all(mounts, &plan.id);
-                return Err(failure);
-            }
-        }
-    }
-    Ok(mounts)
+/// Makes the mounts, which nobody sees yet.
+fn make_mounts(
+    plan: &Plan,
+    active: Option<&Path>,
+    view: Option<&Path>,
+) -> Outcome<Vec<(PathBuf, Detached)>> {
+    let view = view.map(|path| (path, Place::View { group: plan.view_group }));
+    let places = active.map(|path| (path, Place::Active)).into_iter().chain(view);
+    let make = |(path, place): (&Path, Place)| match worm_fs::fuse::make(&plan.id, place) {
+        Ok(mount) => Ok((path.to_owned(), mount)),
+        Err(error) => Err(target::cannot_mount(path, &error)),
+    };
+    places.map(make).collect()
 }
 
-fn mount_one(fs: &Arc<WormFs>, plan: &Plan, path: &Path, place: Place) -> Outcome<Mounted> {
-    target::clear(path, &plan.id)?;
-    match place {
-        Place::Active => guard::prepare(path)?,
-        Place::View { .. } => target::detach_dead(path)?,
+/// Serves the mounts, and lets them be seen.
+fn attach(
+    fs: &Arc<WormFs>,
+    places: Vec<(PathBuf, Detached)>,
+    keeper: &Keeper,
+    settings: Settings,
+) -> Outcome<Mounts> {
+    let (mut mounts, mut served) = (Vec::new(), Vec::new());
+    for (path, mount) in places {
+        let (mounted, mount) =
+            mount.serve(fs, settings).map_err(|error| target::cannot_mount(&path, &error))?;
+        served.push((path, mounted));
+        mounts.push(mount);
     }
-    worm_fs::fuse::mount(fs, place, path, plan.settings).map_err(|error| {
-        let hint = match Errno::from_io_error(&error) {
-            Some(Errno::PERM | Errno::ACCESS) => target::NO_RIGHT,
-            _ => "",
-        };
-        let message = format!("cannot mount at {}: {error}{hint}", path.display());
-        Failure::new(Exit::Preflight, message)
-    })
+    keeper.attach(&mounts)?;
+    Ok(served)
 }
 
 /// Waits for a signal, or until the first place is not served any more.
-fn wait(mounts: &Mounts, mut signals: Signals) {
+fn wait(mounts: &Mounts, mut signals: Signals, watch: &Watch, alarms: &Alarms) {
     loop {
         if let Some(signal) = signals.pending().next() {
             tracing::info!(signal, "told to end");
@@ -208,28 +227,23 @@ fn wait(mounts: &Mounts, mut signals: Signals) {
             tracing::info!(at = %path.display(), "unmounted");
             return;
         }
-        std::thread::sleep(LOOK);
+        if watch.wait(LOOK) {
+            alarms.look(watch);
+        }
     }
 }
 
 /// Takes all places away. What is still in use is detached: whoever holds it open keeps a
 /// descriptor that answers errors once the daemon is gone.
-fn unmount_all(mounts: Mounts, id: &str) -> Descriptors {
+fn take_away(mounts: Mounts, keeper: &Keeper) -> Descriptors {
     let mut descriptors = Descriptors::AllClosed;
-    for (path, mounted) in mounts {
-        match target::standing(&path) {
-            Ok(Standing::Ours { dead, store, .. }) if store == id => {
-                let gently = target::unmount(&path);
-                if dead || gently.is_err() {
-                    descriptors = Descriptors::Unknown;
-                    tracing::warn!(at = %path.display(), "still in use: detached");
-                    if let Err(failure) = target::detach(&path) {
-                        tracing::error!(message = failure.message);
-                    }
-                }
+    for (place, (path, mounted)) in mounts.into_iter().enumerate() {
+        match keeper.detach(place) {
+            Ok(Taken::Unmounted | Taken::Before) => {}
+            Ok(Taken::Detached) => {
+                descriptors = Descriptors::Unknown;
+                tracing::warn!(at = %path.display(), "still in use: detached");
             }
-            // Somebody else has unmounted it; what stands there now is not ours.
-            Ok(_) => {}
             Err(failure) => tracing::error!(message = failure.message),
         }
         // The last requests: most of all the closing of files.
@@ -248,28 +262,12 @@ fn unmount_all(mounts: Mounts, id: &str) -> Descriptors {
     descriptors
 }
 
-/// Notes new alarms, where `worm status` finds them.
-fn note_alarms(fs: &WormFs, note: &mut Option<(RunFile, PathBuf, String)>) {
-    let Some((note, directory, store)) = note else { return };
-    let alarms = fs.alarms();
-    if alarms != note.alarms {
-        note.alarms = alarms;
-        if let Err(failure) = note.write(directory, store) {
-            tracing::warn!(message = failure.message);
-        }
-    }
-}
-
 /// Removes what is over and notes the clocks and new alarms, now and then.
-fn housekeep(
-    fs: Arc<WormFs>,
-    mut note: Option<(RunFile, PathBuf, String)>,
-    stopped: Receiver<()>,
-) -> Outcome<std::thread::JoinHandle<()>> {
+fn housekeep(alarms: Arc<Alarms>, stopped: Receiver<()>) -> Outcome<std::thread::JoinHandle<()>> {
     let keep = move || {
         loop {
-            note_alarms(&fs, &mut note);
-            match fs.housekeep() {
+            alarms.note();
+            match alarms.fs.housekeep() {
                 Ok(0) => {}
                 Ok(removed) => {
                     tracing::info!(removed, "expired files were removed");

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::Serialize;
 use worm_fs::clock::Clock as _;
 use worm_fs::clock::MachineClock;
 use worm_fs::clock::Reading;
@@ -20,6 +21,8 @@ use crate::outcome::Outcome;
 use crate::outcome::say;
 use crate::run_file;
 use crate::run_file::RunFile;
+use crate::target;
+use crate::watch::PlaceNote;
 
 /// Runs `worm ls`.
 pub(crate) fn files(args: &LookArgs) -> Outcome {
@@ -39,15 +42,26 @@ pub(crate) fn files(args: &LookArgs) -> Outcome {
 
 /// Runs `worm status`.
 pub(crate) fn status(args: &LookArgs) -> Outcome {
+    let is_store = args.path.join(worm_fs::store::layout::STORE_JSON).exists();
+    if !is_store {
+        target::check_served(&args.path)?;
+    }
     let (store, loaded, reading) = look(&args.path, &args.run_dir)?;
     let served = is_served(&store.path);
     let note = RunFile::read(&args.run_dir, &store.id).ok().filter(|_| served);
-    let alarms = note.map(|note| note.alarms).unwrap_or_default();
+    let (places, sandbox, alarms) =
+        note.map(|note| (note.places, note.sandbox, note.alarms)).unwrap_or_default();
     let status = report::status(&loaded, &reading, served, alarms);
     if args.json {
-        json(&status)?;
+        json(&Shown { status: &status, places: &places, sandbox: &sandbox })?;
     } else {
-        print_status(&store, &status);
+        print_status(&store, &status, &places, &sandbox);
+    }
+    let asked = |place: &&PlaceNote| {
+        is_store || place.path.canonicalize().ok() == args.path.canonicalize().ok()
+    };
+    if let Some(alarm) = places.iter().filter(asked).find_map(PlaceNote::alarm) {
+        return Err(Failure::new(Exit::NotWriteOnce, alarm));
     }
     match status.alarms.len() {
         0 => Ok(()),
@@ -55,10 +69,25 @@ pub(crate) fn status(args: &LookArgs) -> Outcome {
     }
 }
 
-fn print_status(store: &Store, status: &Status) {
+/// The status as JSON.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    places: &'a [PlaceNote],
+    sandbox: &'a str,
+}
+
+fn print_status(store: &Store, status: &Status, places: &[PlaceNote], sandbox: &str) {
     let Status { store: id, served, lines, signed, clock, lag_seconds, classes, alarms } = status;
     say(format_args!("store    {id} in {}", store.path.display()));
     say(format_args!("daemon   {}", if *served { "serving" } else { "none: nothing is served" }));
+    for PlaceNote { path, state } in places {
+        say(format_args!("place    {}: {state}", path.display()));
+    }
+    if !sandbox.is_empty() {
+        say(format_args!("sandbox  {sandbox}"));
+    }
     say(format_args!("ledger   {lines} lines, {signed} of them under the signed head"));
     say(format_args!("clock    {clock}, {lag_seconds} s behind the system clock"));
     say("");

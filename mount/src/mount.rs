@@ -37,7 +37,7 @@ pub(crate) fn run(args: &MountArgs) -> Outcome {
     let done = plan(args).and_then(|plan| daemon::serve(plan, args));
     if let (Err(failure), true) = (&done, args.report_ready) {
         // The command that waits prints it.
-        say(format_args!("{} {}", failure.exit as u8, failure.message.replace('\n', " ")));
+        say(failure.line());
     }
     done
 }
@@ -69,26 +69,13 @@ fn behind() -> Outcome {
         match line.split_once(' ') {
             _ if line == daemon::READY => return Ok(()),
             Some((number, message)) if number.parse::<u8>().is_ok() => {
-                return Err(Failure::new(exit_of(number), message));
+                return Err(Failure::new(Exit::from_number(number), message));
             }
             _ => say(line),
         }
     }
     let status = daemon.wait().map_err(Failure::doing(doing))?;
     Err(Failure::new(Exit::Failed, format_args!("the daemon ended before it served: {status}")))
-}
-
-fn exit_of(number: &str) -> Exit {
-    let all = [
-        Exit::Usage,
-        Exit::Preflight,
-        Exit::NotFound,
-        Exit::Busy,
-        Exit::Verification,
-        Exit::NotWriteOnce,
-    ];
-    let found = all.into_iter().find(|exit| (*exit as u8).to_string() == number);
-    found.unwrap_or(Exit::Failed)
 }
 
 /// Checks that what was asked makes sense together, and makes a new store where there is none.

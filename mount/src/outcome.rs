@@ -26,6 +26,22 @@ pub(crate) enum Exit {
     NotWriteOnce = 10,
 }
 
+impl Exit {
+    /// What a process ended with, or a line of ours names.
+    pub(crate) fn from_number(number: &str) -> Self {
+        let all = [
+            Self::Usage,
+            Self::Preflight,
+            Self::NotFound,
+            Self::Busy,
+            Self::Verification,
+            Self::NotWriteOnce,
+        ];
+        let found = all.into_iter().find(|exit| (*exit as u8).to_string() == number);
+        found.unwrap_or(Self::Failed)
+    }
+}
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -41,6 +57,11 @@ pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 impl Failure {
     pub(crate) fn new(exit: Exit, message: impl Display) -> Self {
         Self { exit, message: message.to_string() }
+    }
+
+    /// A line for another process of ours: the number and the message.
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.exit as u8, self.message.replace('\n', " "))
     }
 
     /// Says what was being done when something failed.

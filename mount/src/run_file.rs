@@ -6,18 +6,20 @@ use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde::Serialize;
 
 use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
+use crate::watch::PlaceNote;
 
 /// Where it is, unless told otherwise.
 pub(crate) const RUN_DIRECTORY: &str = "/run/worm";
 
 /// A daemon at work.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunFile {
     /// Its process id, in its own PID namespace.
     pub(crate) pid: u32,
@@ -25,9 +27,55 @@ pub(crate) struct RunFile {
     pub(crate) store: PathBuf,
     /// Where it serves it.
     pub(crate) mounts: Vec<PathBuf>,
+    /// What stands at each of them.
+    #[serde(default)]
+    pub(crate) places: Vec<PlaceNote>,
+    /// What it has given up.
+    #[serde(default)]
+    pub(crate) sandbox: String,
     /// What somebody should look at.
     #[serde(default)]
     pub(crate) alarms: Vec<String>,
+}
+
+/// The run file of the daemon that this process is, kept up to date. A daemon that only shows a
+/// copy of a store has none: its store has the id of the original, whose daemon is the one to find.
+#[derive(Debug)]
+pub(crate) struct Note {
+    directory: PathBuf,
+    store: String,
+    now: Mutex<RunFile>,
+}
+
+impl Note {
+    /// Notes the daemon.
+    pub(crate) fn new(directory: &Path, store: &str, now: RunFile) -> Self {
+        let (directory, store) = (directory.to_owned(), store.to_owned());
+        let note = Self { directory, store, now: Mutex::new(now) };
+        note.write(&note.now.lock());
+        note
+    }
+
+    /// Changes what is noted.
+    pub(crate) fn update(&self, change: impl FnOnce(&mut RunFile)) {
+        let mut now = self.now.lock();
+        let before = now.clone();
+        change(&mut now);
+        if *now != before {
+            self.write(&now);
+        }
+    }
+
+    /// Takes the run file away: the daemon ends.
+    pub(crate) fn remove(&self) {
+        drop(std::fs::remove_file(path(&self.directory, &self.store)));
+    }
+
+    fn write(&self, now: &RunFile) {
+        if let Err(failure) = now.write(&self.directory, &self.store) {
+            tracing::warn!(message = failure.message);
+        }
+    }
 }
 
 /// Where a store's run file is.

@@ -16,6 +16,16 @@ use crate::outcome::Outcome;
 /// What to do about a mount that the kernel does not permit.
 pub(crate) const NO_RIGHT: &str = ": run as root; in a container, give it CAP_SYS_ADMIN and an AppArmor profile that allows mount";
 
+/// Why a mount could not be made or attached.
+pub(crate) fn cannot_mount(path: &Path, error: &std::io::Error) -> Failure {
+    let hint = match Errno::from_io_error(error) {
+        Some(Errno::PERM | Errno::ACCESS) => NO_RIGHT,
+        _ => "",
+    };
+    let message = format!("cannot mount at {}: {error}{hint}", path.display());
+    Failure::new(Exit::Preflight, message)
+}
+
 /// What stands at a mount point, topmost.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Standing {
@@ -84,6 +94,28 @@ pub(crate) fn standing(target: &Path) -> Outcome<Standing> {
 /// Whether there is only one mount at a mount point.
 pub(crate) fn is_alone(target: &Path) -> Outcome<bool> {
     Ok(mountinfo::at(&mounts()?, target).len() == 1)
+}
+
+/// Makes sure that whoever uses this path reaches a store.
+///
+/// # Errors
+/// [`Exit::NotWriteOnce`], with what is there instead; [`Exit::NotFound`] when nothing is.
+pub(crate) fn check_served(path: &Path) -> Outcome {
+    let mut id = [0; 64];
+    let Err(errno) = rustix::fs::getxattr(path, "user.worm.store", &mut id) else { return Ok(()) };
+    if !is_there(path) {
+        return Err(Failure::new(Exit::NotFound, format_args!("{}: {errno}", path.display())));
+    }
+    let whole = absolute(path)?;
+    let what = match standing(&whole)? {
+        Standing::Nothing => "no store is mounted here".to_owned(),
+        Standing::Guard => "only the guard is here: worm mount it".to_owned(),
+        Standing::Ours { dead: true, .. } => "its daemon has ended: worm mount it again".to_owned(),
+        Standing::Ours { dead: false, .. } => format!("it does not answer ({errno})"),
+        Standing::Foreign(mount) => format!("covered by {} {}", mount.kind, mount.source),
+    };
+    let message = format!("{}: not write-once here: {what}", path.display());
+    Err(Failure::new(Exit::NotWriteOnce, message))
 }
 
 /// Makes room at a mount point for a store: takes its dead mounts away but for the lowest, which

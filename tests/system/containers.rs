@@ -200,17 +200,18 @@ fn agent_and_view_go_on_without_a_restart_when_the_daemon_is_killed() {
     for line in lines(&agent_report) {
         let Some(n) = line.strip_prefix("wrote ") else { continue };
         let path = host.path("view/active/hourly").join(n);
+        let given_up = || {
+            let kept = std::fs::read_dir(host.path("agent/active/hourly/.incomplete")).unwrap();
+            let name = format!("{n}.");
+            kept.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&name))
+        };
         let deadline = Instant::now() + Duration::from_secs(60);
-        while std::fs::read_to_string(&path).is_err() && Instant::now() < deadline {
+        while std::fs::read_to_string(&path).is_err() && !given_up() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
         let read = std::fs::read_to_string(&path);
-        let given_up = std::fs::read_dir(host.path("agent/active/hourly/.incomplete")).unwrap();
-        let given_up = given_up
-            .flatten()
-            .any(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{n}.")));
         assert!(
-            read.as_deref().ok() == Some(&*format!("backup {n}\n")) || given_up,
+            read.as_deref().ok() == Some(&*format!("backup {n}\n")) || given_up(),
             "{n}: {read:?}"
         );
     }

@@ -10,6 +10,7 @@ mod daemon;
 mod promise;
 mod races;
 mod reference;
+mod sandbox;
 mod shell;
 mod tidy;
 mod verdicts;

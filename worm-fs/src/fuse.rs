@@ -54,10 +54,12 @@ use fuser::Request as FuseRequest;
 use fuser::TimeOrNow;
 use fuser::WriteFlags;
 
+pub use mount::Detached;
 pub use mount::Mounted;
 pub use mount::SUBTYPE;
 pub use mount::Settings;
-pub use mount::mount;
+pub use mount::attach;
+pub use mount::make;
 
 use crate::error::Error;
 use crate::error::Result;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -167,8 +168,10 @@ impl Session for Mounted {
     fn start(&self) -> std::result::Result<(), OpenError> {
         let fs = WormFs::serve(self.ground.options())?;
         let mount = |place, path: PathBuf| {
-            let mounted = fuse::mount(&fs, place, &path, SETTINGS)
+            let detached = fuse::make(fs.store_id(), place)
                 .expect("mount: the system tests need root and /dev/fuse");
+            let (mounted, mount) = detached.serve(&fs, SETTINGS).expect("serve the mount");
+            fuse::attach(mount.as_fd(), &path).expect("attach the mount");
             (path, mounted)
         };
         let mounts =

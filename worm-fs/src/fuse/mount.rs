@@ -1,10 +1,13 @@
-//! Puts a store's file system at a place and serves it there.
+//! Makes a mount of a store's file system, serves it, and puts it at a place.
 
-use std::ffi::CString;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
+use std::os::fd::BorrowedFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,8 +16,15 @@ use fuser::Config;
 use fuser::INodeNo;
 use fuser::Session;
 use fuser::SessionACL;
-use rustix::mount::MountFlags;
-use rustix::mount::UnmountFlags;
+use rustix::fs::AtFlags;
+use rustix::fs::CWD;
+use rustix::fs::StatxFlags;
+use rustix::mount::FsMountFlags;
+use rustix::mount::FsOpenFlags;
+use rustix::mount::MountAttrFlags;
+use rustix::mount::MoveMountFlags;
+use rustix::mount::fsconfig_set_flag;
+use rustix::mount::fsconfig_set_string;
 
 use super::Adapter;
 use super::Backing;
@@ -34,64 +44,108 @@ pub struct Settings {
     pub passthrough: bool,
 }
 
+/// A mount that nobody sees and nobody serves yet. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Detached {
+    place: Place,
+    device: File,
+    mount: OwnedFd,
+}
+
 /// A place that is being served.
 #[derive(Debug)]
 pub struct Mounted {
     session: fuser::BackgroundSession,
 }
 
-/// Mounts `fs` at `target`. When it returns, the mount answers.
+/// Makes a mount for a store. This and [`attach`] need the right to mount; serving does not.
 ///
 /// The mount is made here and not by fuser, which would unmount by path when it ends: by then
 /// something else may stand there.
 ///
 /// # Errors
 /// What the kernel says: `EPERM` without the right, `ENOENT` without `/dev/fuse`.
-pub fn mount(
-    fs: &Arc<WormFs>,
-    place: Place,
-    target: &Path,
-    settings: Settings,
-) -> io::Result<Mounted> {
-    let backing = Backing::new(fs.data_directory(), settings.passthrough);
-    let adapter = Adapter::new(Arc::clone(fs), place, backing);
-    let mut config = Config::default();
-    config.acl = SessionACL::All;
-    config.n_threads = Some(settings.threads.max(1));
-    config.clone_fd = settings.threads > 1;
+pub fn make(store: &str, place: Place) -> io::Result<Detached> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
-    let data = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other",
-        device.as_raw_fd()
-    );
-    let data = CString::new(data)?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
-    let flags = match place {
-        Place::Active => flags,
-        Place::View { .. } => flags | MountFlags::RDONLY,
-    };
-    let (source, kind) = (format!("worm-{}", fs.store_id()), format!("fuse.{SUBTYPE}"));
-    rustix::mount::mount(source, target, kind, flags, Some(data.as_c_str()))?;
-    let session = Session::from_fd(adapter, device.into(), SessionACL::All, config)
-        .and_then(Session::spawn)
-        .inspect_err(|_failed| {
-            let gone = rustix::mount::unmount(target, UnmountFlags::DETACH);
-            tracing::debug!(?gone, "a mount that did not answer was taken away");
-        })?;
-    let (notices, notifier) = (fs.notices(), session.notifier());
-    // From a thread of its own, never from a request: the kernel may hold the very directory.
-    std::thread::Builder::new().name("notices".to_owned()).spawn(move || {
-        while let Ok(Notice::Gone { parent, name, id }) = notices.recv() {
-            let name = OsStr::from_bytes(name.as_bytes());
-            let told = notifier.delete(INodeNo(parent), INodeNo(id), name);
-            if told.is_err() {
-                // Not remembered, or already gone: then there is nothing to forget.
-                let told = notifier.inval_entry(INodeNo(parent), name);
-                tracing::trace!(?told, "notice");
-            }
+    let context = rustix::mount::fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let (source, fd) = (format!("worm-{store}"), device.as_raw_fd().to_string());
+    for (key, value) in [
+        ("source", source.as_str()),
+        ("subtype", SUBTYPE),
+        ("fd", fd.as_str()),
+        ("rootmode", "40000"),
+        ("user_id", "0"),
+        ("group_id", "0"),
+    ] {
+        fsconfig_set_string(&context, key, value)?;
+    }
+    for key in ["default_permissions", "allow_other"] {
+        fsconfig_set_flag(&context, key)?;
+    }
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOATIME;
+    let attributes = match place {
+        Place::Active => attributes,
+        Place::View { .. } => {
+            fsconfig_set_flag(&context, "ro")?;
+            attributes | MountAttrFlags::MOUNT_ATTR_RDONLY
         }
-    })?;
-    Ok(Mounted { session })
+    };
+    rustix::mount::fsconfig_create(&context)?;
+    let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    Ok(Detached { place, device, mount })
+}
+
+/// Puts a mount at a place, on top of what stands there.
+///
+/// # Errors
+/// What the kernel says: `EPERM` without the right.
+pub fn attach(mount: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(mount, "", CWD, target, flags)?)
+}
+
+impl Detached {
+    /// The device of its file system as `/proc/self/mountinfo` names it, `0:41`.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn device(&self) -> io::Result<String> {
+        // Without asking the file system: nobody answers yet.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let stat = rustix::fs::statx(&self.mount, "", flags, StatxFlags::empty())?;
+        Ok(format!("{}:{}", stat.stx_dev_major, stat.stx_dev_minor))
+    }
+
+    /// Serves `fs` there. When it returns, the mount answers, and waits to be attached.
+    ///
+    /// # Errors
+    /// When the kernel and we do not understand each other.
+    pub fn serve(self, fs: &Arc<WormFs>, settings: Settings) -> io::Result<(Mounted, OwnedFd)> {
+        let Self { place, device, mount } = self;
+        let backing = Backing::new(fs.data_directory().as_fd(), settings.passthrough);
+        let adapter = Adapter::new(Arc::clone(fs), place, backing);
+        let mut config = Config::default();
+        config.acl = SessionACL::All;
+        config.n_threads = Some(settings.threads.max(1));
+        config.clone_fd = settings.threads > 1;
+        let session = Session::from_fd(adapter, device.into(), SessionACL::All, config)?.spawn()?;
+        let (notices, notifier) = (fs.notices(), session.notifier());
+        // From a thread of its own, never from a request: the kernel may hold the very directory.
+        std::thread::Builder::new().name("notices".to_owned()).spawn(move || {
+            while let Ok(Notice::Gone { parent, name, id }) = notices.recv() {
+                let name = OsStr::from_bytes(name.as_bytes());
+                let told = notifier.delete(INodeNo(parent), INodeNo(id), name);
+                if told.is_err() {
+                    // Not remembered, or already gone: then there is nothing to forget.
+                    let told = notifier.inval_entry(INodeNo(parent), name);
+                    tracing::trace!(?told, "notice");
+                }
+            }
+        })?;
+        Ok((Mounted { session }, mount))
+    }
 }
 
 impl Mounted {
