@@ -138,6 +138,8 @@ pub struct Loaded {
     pub signed: u64,
     /// The newest clock that the signed part of the ledger knows.
     pub signed_anchor: Anchor,
+    /// How many of the downtimes credited are in the signed part.
+    pub signed_credits: usize,
     /// The latest moment that a line beyond the signed head claims, on the retention clock.
     pub unsigned_ms: Option<i64>,
 }
@@ -159,7 +161,13 @@ impl Loaded {
         let latest_ms = if reading.boot == anchor.reading.boot {
             anchor.now(reading)
         } else {
-            anchor.clock_ms.saturating_add(UNSIGNED_MS_MAX)
+            // A daemon that had just begun may have credited a downtime: no more of it than this
+            // start would credit itself.
+            let (signed, unsigned) = self.catalog.credits.split_at(self.signed_credits);
+            let claimed_ms: i64 = unsigned.iter().map(|credit| credit.credit_ms).sum();
+            let (_, credit_ms) = anchor.restart(reading.clone(), signed);
+            let most_ms = UNSIGNED_MS_MAX.saturating_add(claimed_ms.min(credit_ms));
+            anchor.clock_ms.saturating_add(most_ms)
         };
         if claimed_ms <= latest_ms {
             return Ok(());
@@ -233,7 +241,7 @@ impl Store {
             Err(error) => return Err(damaged(format!("head: {error}"))),
         };
         let mut catalog: Option<Catalog> = None;
-        let (mut signed_anchor, mut unsigned_ms) = (None, None);
+        let (mut signed_anchor, mut signed_credits, mut unsigned_ms) = (None, 0, None);
         let end = ledger::read(&self.ledger, head.seq, |line, digest| -> Result<(), Stop> {
             let state = match &mut catalog {
                 Some(state) => state,
@@ -242,6 +250,7 @@ impl Store {
             state.apply(&line, digest)?;
             if line.seq == head.seq {
                 signed_anchor = Some(state.anchor.clone());
+                signed_credits = state.credits.len();
             } else if line.seq > head.seq {
                 unsigned_ms = unsigned_ms.max(Some(line.clock_ms));
             }
@@ -269,7 +278,7 @@ impl Store {
                 catalog.seq, head.seq
             )));
         };
-        Ok(Loaded { catalog, end, signed: head.seq, signed_anchor, unsigned_ms })
+        Ok(Loaded { catalog, end, signed: head.seq, signed_anchor, signed_credits, unsigned_ms })
     }
 
     /// The newest signed head, checked with the store's own public key.
