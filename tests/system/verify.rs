@@ -155,12 +155,15 @@ fn an_added_file_is_found() {
 }
 
 #[test]
-fn an_added_directory_or_link_is_found() {
+fn what_is_in_an_added_directory_and_an_added_link_are_found() {
     let session = store();
     let worm: &dyn Session = &session;
+    // An empty one is what a crash leaves.
     std::fs::create_dir(worm.ground().data(b"hourly/added")).unwrap();
-    check_found(worm, &["hourly/added", "added"]);
-    std::fs::remove_dir(worm.ground().data(b"hourly/added")).unwrap();
+    assert_eq!(problems(worm), [""; 0]);
+    rewrite_new(&worm.ground().data(b"hourly/added/x"), b"x");
+    check_found(worm, &["hourly/added/x", "added"]);
+    std::fs::remove_dir_all(worm.ground().data(b"hourly/added")).unwrap();
     std::fs::remove_file(worm.ground().data(b"hourly/a")).unwrap();
     std::os::unix::fs::symlink("b", worm.ground().data(b"hourly/a")).unwrap();
     let found = problems(worm);

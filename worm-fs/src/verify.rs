@@ -157,7 +157,8 @@ fn problem_of_open(name: &[u8]) -> Problem {
 }
 
 /// What stands in `data/` without a record, or as something else than was recorded. A directory
-/// that is missing is none of this: a crash may leave that, and the next start makes it.
+/// that is missing, or that nobody recorded, is none of this: a crash may leave that, and the next
+/// start makes it, or removes it if it is empty. What stands in it counts by itself.
 fn names(catalog: &Catalog, data: &BTreeMap<StorePath, Found>) -> Vec<(StorePath, String)> {
     let mut problems = Vec::new();
     for (path, found) in data {
@@ -166,6 +167,7 @@ fn names(catalog: &Catalog, data: &BTreeMap<StorePath, Found>) -> Vec<(StorePath
         let what = match (found, recorded) {
             (Found::Directory, Some(_)) if !is_file => continue,
             (Found::File(_), Some(_)) if is_file => continue,
+            (Found::Directory, None) => continue,
             (_, None) => "it was added: nobody recorded it",
             (Found::Directory, Some(_)) => "it is a directory, not a file",
             (Found::File(_), Some(_)) => "it is a file, not a directory",
