@@ -40,15 +40,34 @@ impl WormFs {
                 Outcome::Failed(error.errno())
             }
         };
-        // A file whose end could not be recorded keeps its name and its number: whether the
-        // record is on the disk, only the next start knows.
+        self.ended(&open, outcome);
+        outcome
+    }
+
+    /// A file whose end could not be recorded keeps its name and its number: where the ledger is
+    /// not known any more, only the next start knows whether the record is on the disk.
+    fn ended(&self, open: &OpenFile, outcome: Outcome) {
         if !matches!(outcome, Outcome::Failed(_)) {
             let mut state = self.state.write();
             state.pending.remove(&(open.parent, open.name.clone()));
             state.open.remove(&open.id);
         }
         open.finished(outcome);
-        outcome
+    }
+
+    /// Gives up the files whose end could not be recorded, for want of room most of all. While
+    /// the store takes changes the ledger is known, and the record is not in it; and whoever
+    /// waited for it was told that it failed.
+    pub(crate) fn give_up_failed(&self) -> Result<()> {
+        let state = self.state.read();
+        let failed = state.open.values().filter(|open| open.has_failed());
+        let failed: Vec<_> = failed.cloned().collect();
+        drop(state);
+        for open in failed {
+            self.give_up(&open, "its end could not be recorded")?;
+            self.ended(&open, Outcome::Incomplete);
+        }
+        Ok(())
     }
 
     /// Finishes a file that was closed.
@@ -131,7 +150,8 @@ impl WormFs {
     }
 
     fn give_up(&self, open: &OpenFile, why: &str) -> Result<()> {
-        if let Err(error) = open.file.sync_all() {
+        // Its name too, or a power cut after the record could leave nothing to put in its place.
+        if let Err(error) = open.file.sync_all().and_then(|()| self.store.sync_open()) {
             tracing::warn!(id = open.id, %error, "an incomplete file could not be synced");
         }
         let owner = open.owner();

@@ -1,4 +1,5 @@
-//! What the store does by itself: removes what is over, and notes the clocks.
+//! What the store does by itself: removes what is over, notes the clocks, and ends what it could
+//! not end before.
 
 use super::WormFs;
 use super::state::Doubt;
@@ -15,8 +16,9 @@ const CLOCK_NOTE_MS: i64 = HOUR_MS;
 const REMOVALS_MAX: usize = 64;
 
 impl WormFs {
-    /// Removes groups that are over, oldest first, and notes the clocks when it is time. Returns
-    /// how many files were removed; call it again while that is not zero.
+    /// Removes groups that are over, oldest first, notes the clocks when it is time, and gives up
+    /// files whose end could not be recorded before. Returns how many files were removed; call it
+    /// again while that is not zero.
     ///
     /// # Errors
     /// What the disk says.
@@ -33,6 +35,9 @@ impl WormFs {
         };
         if now_ms.saturating_sub(noted_ms) >= CLOCK_NOTE_MS {
             self.commit(vec![Event::Clock { reading }])?;
+        }
+        if let Err(error) = self.give_up_failed() {
+            tracing::warn!(%error, "the end of a file still cannot be recorded");
         }
         self.expire(now_ms)
     }

@@ -290,6 +290,11 @@ impl OpenFile {
         self.finish.notify_all();
     }
 
+    /// Whether its end could not be recorded.
+    pub(crate) fn has_failed(&self) -> bool {
+        matches!(*self.finished.lock(), Some(Outcome::Failed(_)))
+    }
+
     /// Waits until the file is finished.
     pub(crate) fn wait(&self, longest: Duration) -> Option<Outcome> {
         let deadline = Instant::now() + longest;

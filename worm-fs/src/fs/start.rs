@@ -215,6 +215,11 @@ impl WormFs {
     fn finish_open(&self, repairs: &[Repair]) -> Result<(), Error> {
         for repair in repairs {
             let Repair::GiveUp { from, bytes } = repair else { continue };
+            // After a kill the bytes may be in memory only, and a power cut must not leave the
+            // record without them.
+            if let Err(error) = self.store.sync_unplaced(&from.encode()) {
+                tracing::warn!(id = from.id, %error, "an incomplete file could not be synced");
+            }
             let parts = Parts {
                 id: from.id,
                 parent: from.parent,

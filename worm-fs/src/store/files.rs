@@ -65,6 +65,12 @@ impl Store {
         durable::open_file(&self.open, name)
     }
 
+    /// Makes a file in `open/` last that somebody else wrote, with its name.
+    pub(crate) fn sync_unplaced(&self, name: &[u8]) -> io::Result<()> {
+        self.open_unplaced(name)?.sync_all()?;
+        self.sync_open()
+    }
+
     /// Makes a directory in `data/`; one that is there is good.
     pub(crate) fn make_data_directory(&self, path: &StorePath) -> io::Result<()> {
         let (parent, last) = path.split();

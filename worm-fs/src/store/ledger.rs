@@ -66,6 +66,8 @@ pub struct End {
     pub segment: u64,
     /// Length of its whole lines in bytes.
     pub bytes: u64,
+    /// The last so many of them are of lines that the signed head does not cover.
+    pub unsigned: u64,
     /// Bytes after them: the beginning of a line that was never finished.
     pub torn: u64,
 }
@@ -94,7 +96,7 @@ pub fn read<E: From<LedgerError>>(
             let what = "it ends within a line, and another segment follows".to_owned();
             return Err(LedgerError::Damaged { segment, line: 0, what }.into());
         }
-        end = End { segment: end.segment + 1, bytes: 0, torn: 0 };
+        end = End { segment: end.segment + 1, bytes: 0, unsigned: 0, torn: 0 };
         let mut reader = BufReader::with_capacity(1 << 18, file);
         let mut number = 0;
         let mut bytes = Vec::new();
@@ -147,6 +149,7 @@ pub fn read<E: From<LedgerError>>(
             }
             (seq, prev) = (line.seq, Digest::of(&bytes));
             end.bytes += length;
+            end.unsigned += if seq > signed { length } else { 0 };
             each(line, prev)?;
         }
     }
@@ -173,8 +176,14 @@ impl Appender {
             file.read_exact_at(&mut torn, end.bytes)?;
             keep_aside(dir, &name, end.bytes, &torn)?;
             file.set_len(end.bytes)?;
-            file.sync_data()?;
         }
+        // Nobody knows whether these were synced. Where a sync failed, the kernel takes them for
+        // written and no later sync would write them: so they are written again.
+        let mut unsigned = vec![0; usize::try_from(end.unsigned).map_err(io::Error::other)?];
+        let offset = end.bytes - end.unsigned;
+        file.read_exact_at(&mut unsigned, offset)?;
+        file.write_all_at(&unsigned, offset)?;
+        file.sync_data()?;
         durable::sync_directory(dir)?;
         Ok(Self { file, bytes: end.bytes, reserved: end.bytes })
     }
