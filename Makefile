@@ -2,7 +2,7 @@
 # Everything that a machine needs is installed by scripts/setup.sh, which each of them calls first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check build clean
+.PHONY: help setup demo test soak check build clean
 
 help: ## list the commands
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,6 +16,12 @@ demo: setup ## back up a throw-away PostgreSQL, attack the backup, restore it, c
 
 test: setup check build ## all tests; they fail, and never skip, where something is missing
 	cargo test --workspace
+
+# One after the other, so that each has the machine and its line of counts to itself.
+SOAK = crash:: powercut::
+
+soak: setup build ## the tests that sweep and repeat, in full: up to an hour
+	WORM_SOAK=1 cargo test --package system-tests --test system -- --test-threads=1 --nocapture $(SOAK)
 
 check: setup ## formatting and lints
 	cargo fmt --all --check

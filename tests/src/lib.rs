@@ -7,5 +7,13 @@ pub mod binary;
 pub mod compare;
 pub mod daemon;
 pub mod postgres;
+pub mod powercut;
+pub mod random;
 pub mod session;
 pub mod watchdog;
+
+/// How often something is tried: `usually` in `make test`, `in_soak` in `make soak`.
+#[must_use]
+pub fn rounds(usually: usize, in_soak: usize) -> usize {
+    if std::env::var_os("WORM_SOAK").is_some() { in_soak } else { usually }
+}

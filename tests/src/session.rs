@@ -30,6 +30,7 @@ pub use ground::Ground;
 pub use ground::START_MS;
 pub use in_process::InProcess;
 pub use mounted::Mounted;
+pub(crate) use mounted::unmount;
 
 /// How long a test waits for what must happen soon, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(30);

@@ -12,12 +12,16 @@ use std::time::Duration;
 use sha2::Digest as _;
 use system_tests::daemon::Daemon;
 use system_tests::daemon::sha256;
+use system_tests::random::Random;
+use system_tests::rounds;
 use system_tests::session::raw;
 
-const KILLS: u64 = 12;
+/// How often a store is killed before the next one is begun.
+const KILLS: u64 = 20;
 const WRITERS: u64 = 4;
-/// How much of the writing comes before a kill: these take turns.
-const BEFORE_A_KILL: [u64; 4] = [1, 9, 40, 120];
+/// How many files are written at most before a kill, and then how long the processor is kept
+/// busy at most, in turns of a loop.
+const BEFORE_A_KILL: (usize, usize) = (120, 1_000_000);
 const BEGIN: u32 = 0xF501;
 const COMMIT: u32 = 0xF502;
 const ABORT: u32 = 0xF503;
@@ -26,14 +30,7 @@ const ABORT: u32 = 0xF503;
 /// length from which another thread digests, several buffers.
 fn content(seed: u64) -> Vec<u8> {
     let length = [0, 10, 5_000, 300_000, 2_000_000][usize::try_from(seed % 5).unwrap()];
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[0]
-    };
-    (0..length).map(|_| next()).collect()
+    Random::new(seed).bytes(length)
 }
 
 /// Writes and commits one file; every ninth is aborted instead. `Ok(true)` is an acknowledgement.
@@ -51,6 +48,16 @@ fn put(daemon: &Daemon, class: &str, name: &str, seed: u64) -> std::io::Result<b
 
 #[test]
 fn what_was_acknowledged_survives_every_kill() {
+    let mut acknowledged = 0;
+    let stores = rounds(1, 10) as u64;
+    for seed in 0..stores {
+        acknowledged += kill_again_and_again(seed);
+    }
+    println!("kills: {}, {acknowledged} files acknowledged before them", stores * KILLS);
+}
+
+/// Gives how many files were acknowledged.
+fn kill_again_and_again(seed: u64) -> usize {
     let daemon = Daemon::prepare();
     let config = daemon.directory().join("worm.toml");
     File::create_new(&config)
@@ -60,47 +67,64 @@ fn what_was_acknowledged_survives_every_kill() {
         )
         .unwrap();
     let config = config.to_string_lossy().into_owned();
-    let (counter, mut kept) = (AtomicU64::new(0), BTreeMap::new());
+    let (counter, mut random) = (AtomicU64::new(0), Random::new(seed));
+    let (mut kept, mut last) = (BTreeMap::new(), Vec::new());
     for kill in 0..KILLS {
         daemon.mount(&["--config", &config]).success();
-        let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
-        let enough = BEFORE_A_KILL[usize::try_from(kill).unwrap() % BEFORE_A_KILL.len()];
-        std::thread::scope(|scope| {
-            let work = || {
-                let mut acknowledged = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let seed = counter.fetch_add(1, Ordering::Relaxed);
-                    let (class, name) =
-                        (if seed % 3 == 0 { "short" } else { "kept" }, format!("{seed}"));
-                    match put(&daemon, class, &name, seed) {
-                        Ok(true) if class == "kept" => acknowledged.push(seed),
-                        // Not every failure means that the daemon is gone; another one does.
-                        Ok(_) | Err(_) => {}
-                    }
-                    written.fetch_add(1, Ordering::Relaxed);
-                }
-                acknowledged
-            };
-            let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(work)).collect();
-            while written.load(Ordering::Relaxed) < enough {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            daemon.kill();
-            stop.store(true, Ordering::Relaxed);
-            for writer in writers {
-                kept.extend(writer.join().unwrap().into_iter().map(|seed| (seed, kill)));
-            }
-        });
+        // What was acknowledged just before, each time; all of it at the end.
+        check(&daemon, std::mem::take(&mut last), seed, kill);
+        let (files, turns) = (random.below(BEFORE_A_KILL.0), random.below(BEFORE_A_KILL.1));
+        last = write_until_killed(&daemon, &counter, files as u64, turns);
+        kept.extend(last.iter().map(|number| (*number, kill)));
     }
     daemon.mount(&["--config", &config]).success();
     assert!(kept.len() > 50, "only {} files were acknowledged", kept.len());
-    for (seed, kill) in &kept {
-        let path = daemon.active().join("kept").join(seed.to_string());
-        let meant = hex::encode(sha2::Sha256::digest(content(*seed)));
-        assert_eq!(sha256(&path), meant, "file {seed}, before kill {kill}");
-    }
+    check(&daemon, kept.keys().copied().collect(), seed, KILLS);
     let report = daemon.verify();
     assert!(report["problems"].as_array().unwrap().is_empty(), "{report}");
+    kept.len()
+}
+
+/// Writes with several threads until so many files were tried, and kills the daemon. Gives the
+/// files that were acknowledged.
+fn write_until_killed(daemon: &Daemon, counter: &AtomicU64, files: u64, turns: usize) -> Vec<u64> {
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        let work = || {
+            let mut acknowledged = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let seed = counter.fetch_add(1, Ordering::Relaxed);
+                let class = if seed.is_multiple_of(3) { "short" } else { "kept" };
+                match put(daemon, class, &seed.to_string(), seed) {
+                    Ok(true) if class == "kept" => acknowledged.push(seed),
+                    // Not every failure means that the daemon is gone; another one does.
+                    Ok(_) | Err(_) => {}
+                }
+                written.fetch_add(1, Ordering::Relaxed);
+            }
+            acknowledged
+        };
+        let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(work)).collect();
+        while written.load(Ordering::Relaxed) < files {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Not in step with the answers.
+        for _ in 0..turns {
+            std::hint::spin_loop();
+        }
+        daemon.kill();
+        stop.store(true, Ordering::Relaxed);
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    })
+}
+
+/// These files are there, whole, and nothing is out of order.
+fn check(daemon: &Daemon, files: Vec<u64>, seed: u64, kill: u64) {
+    for file in files {
+        let path = daemon.active().join("kept").join(file.to_string());
+        let meant = hex::encode(sha2::Sha256::digest(content(file)));
+        assert_eq!(sha256(&path), meant, "file {file}, after kill {kill} with seed {seed}");
+    }
     let said = daemon.worm("status", &daemon.store(), &[]);
-    assert_eq!(said.code(), 0, "{}", said.stdout);
+    assert_eq!(said.code(), 0, "after kill {kill} with seed {seed}: {}", said.stdout);
 }

@@ -7,6 +7,7 @@ mod closed;
 mod containers;
 mod crash;
 mod daemon;
+mod powercut;
 mod promise;
 mod races;
 mod reference;

@@ -10,6 +10,7 @@ use worm_fs::config::ClassRule;
 use worm_fs::config::Config;
 use worm_fs::fs::Options;
 use worm_fs::fs::Place;
+use worm_fs::store::OpenError;
 use worm_fs::store::Store;
 
 /// When the clock of each test starts: 2026-01-18T00:00:00Z.
@@ -46,9 +47,23 @@ pub struct Ground {
 
 impl Default for Ground {
     fn default() -> Self {
+        let ground = Self::bare(CONFIG);
+        ground.make_store().expect("make a store");
+        ground
+    }
+}
+
+impl Ground {
+    /// The directories, and no store yet: where it will be is nothing. Its classes will be those
+    /// of this configuration.
+    ///
+    /// # Panics
+    /// When they cannot be made.
+    #[must_use]
+    pub fn bare(config: &str) -> Self {
         let directory = tempfile::tempdir().expect("make a temporary directory");
         let clock = Arc::new(ManualClock::new(START_MS));
-        let config = Mutex::new(Config::parse(CONFIG).expect("the configuration of the tests"));
+        let config = Mutex::new(Config::parse(config).expect("the configuration of the tests"));
         let ground = Self { directory, clock, config };
         for place in [ground.active(), ground.view()] {
             std::fs::create_dir(place).expect("make a mount point");
@@ -56,13 +71,17 @@ impl Default for Ground {
         // Another user must be able to walk to the mounts; the store itself stays closed.
         let mode = rustix::fs::Mode::from_raw_mode(0o755);
         rustix::fs::chmod(ground.directory.path(), mode).expect("open the directory");
-        Store::create(&ground.store(), |_| ground.key(), ground.clock.as_ref())
-            .expect("make a store");
         ground
     }
-}
 
-impl Ground {
+    /// Makes a new store.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn make_store(&self) -> Result<(), OpenError> {
+        Store::create(&self.store(), |_| self.key(), self.clock.as_ref())
+    }
+
     /// Where the store is.
     #[must_use]
     pub fn store(&self) -> PathBuf {

@@ -53,11 +53,19 @@ type Served = Arc<RwLock<Option<Arc<WormFs>>>>;
 
 impl Default for InProcess {
     fn default() -> Self {
-        let served = Served::default();
-        let (active, view) = (Door::new(&served, Place::Active), Door::new(&served, VIEW));
-        let session = Self { served, active, view, ground: Ground::default() };
+        let session = Self::on(Ground::default());
         session.start().expect("serve a new store");
         session
+    }
+}
+
+impl InProcess {
+    /// What will serve the store of a ground when it is started.
+    #[must_use]
+    pub fn on(ground: Ground) -> Self {
+        let served = Served::default();
+        let (active, view) = (Door::new(&served, Place::Active), Door::new(&served, VIEW));
+        Self { served, active, view, ground }
     }
 }
 

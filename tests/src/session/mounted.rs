@@ -218,7 +218,7 @@ impl Drop for Mounted {
 
 /// Unmounts, and panics where that does not work. A child that another test is just starting
 /// holds copies of all descriptors for a moment: then the mount is busy for that long.
-fn unmount(path: &Path) {
+pub(crate) fn unmount(path: &Path) {
     let deadline = Instant::now() + SOON;
     // A round trip first: the kernel drops what it has not handed over when it unmounts, the
     // closing of files among it.

@@ -1,0 +1,258 @@
+//! The power is cut at every moment of a workload. What was acknowledged is whole and sealed, and
+//! nothing else looks like it.
+
+mod facts;
+mod failing;
+mod workload;
+
+use system_tests::powercut::Disk;
+use system_tests::powercut::Model;
+use system_tests::powercut::Op;
+use system_tests::powercut::Recording;
+use system_tests::powercut::Survives;
+use system_tests::random::Random;
+use system_tests::rounds;
+use system_tests::session::End;
+use system_tests::session::Ground;
+use system_tests::session::InProcess;
+use system_tests::session::Session;
+use worm_fs::clock::Clock as _;
+use worm_fs::clock::HOUR_MS;
+use worm_fs::clock::Reading;
+use worm_fs::verify;
+
+use facts::Facts;
+use workload::Work;
+
+/// The classes: `guest` is over within a day, so that the clocks need not jump.
+const CONFIG: &str = r#"
+[class.hourly]
+retention = "48h"
+
+[class.daily]
+retention = "7d"
+max_retention = "14d"
+
+[class.guest]
+retention = "1h"
+keep_last = 0
+"#;
+/// How long the machine was off after a power cut: these take turns.
+const DOWN_MS: [i64; 3] = [0, 3 * HOUR_MS, 30 * HOUR_MS];
+
+/// A place to mount disks one after the other, and what serves the store on them.
+struct Bench {
+    worm: InProcess,
+    /// What the clocks showed at first.
+    start: Reading,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let ground = Ground::bare(CONFIG);
+        std::fs::create_dir(ground.store()).expect("make a mount point");
+        let start = ground.clock.read();
+        Self { worm: InProcess::on(ground), start }
+    }
+
+    fn worm(&self) -> &dyn Session {
+        &self.worm
+    }
+
+    fn mount(&self, model: Model) -> Disk {
+        Disk::mount(&self.worm.ground().store(), model)
+    }
+
+    /// A new store with a new key.
+    fn make_store(&self) {
+        match std::fs::remove_file(self.worm.ground().key()) {
+            Ok(()) => {}
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+        }
+        self.worm.ground().make_store().expect("make a store");
+    }
+
+    /// A new store, and all of the workload on it.
+    fn record(&self, seed: u64) -> (Recording, Facts) {
+        self.worm().clock().set(|now| *now = self.start.clone());
+        let disk = self.mount(Model::default());
+        self.make_store();
+        self.worm.start().expect("serve it");
+        let mut work = Work::new(&self.worm, &disk, seed);
+        work.run();
+        let facts = work.facts;
+        self.worm.stop(End::Crash);
+        (disk.unmount(), facts)
+    }
+
+    /// After a power cut the machine is started anew, and its uptime begins at 0.
+    fn set_clock(&self, crash: Crash, at: Reading, boot: &str, down_ms: i64) {
+        let reading = match crash {
+            Crash::Power(_) => {
+                let system_ms = at.system_ms + down_ms;
+                Reading { boot: format!("after cut {boot}"), raw_ms: 0, suspend_ms: 0, system_ms }
+            }
+            Crash::Killed => at,
+        };
+        self.worm().clock().set(|now| *now = reading);
+    }
+
+    /// Serves a disk after a crash at this moment, and checks all that is promised. What the
+    /// start did to the disk is recorded.
+    fn check(&self, model: Model, facts: &Facts, moment: usize) -> Result<Recording, String> {
+        let disk = self.mount(model);
+        self.verify(true)?;
+        self.worm.start().map_err(|error| format!("it cannot be served: {error}"))?;
+        let checked = self.check_served(facts, moment);
+        self.worm.stop(End::Crash);
+        checked?;
+        self.verify(false)?;
+        Ok(disk.unmount())
+    }
+
+    fn check_served(&self, facts: &Facts, moment: usize) -> Result<(), String> {
+        let mut alarms = self.worm.fs().alarms();
+        alarms.retain(|what| !(facts.incomplete_may_lack_bytes && what.contains("/.incomplete/")));
+        if !alarms.is_empty() {
+            return Err(format!("alarms: {alarms:?}"));
+        }
+        facts.check(self.worm(), moment)?;
+        let left = std::fs::read_dir(self.worm.ground().store().join("open"));
+        let left: Vec<_> = left.expect("list open/").map(|e| e.unwrap().file_name()).collect();
+        if !left.is_empty() {
+            return Err(format!("left in open/: {left:?}"));
+        }
+        Ok(())
+    }
+
+    /// Before the next start the end of the ledger may lack its signature; after it nothing may.
+    fn verify(&self, unsigned_allowed: bool) -> Result<(), String> {
+        let store = self.worm.ground().store();
+        let report = verify::verify(&store, 1, &verify::Progress::default())
+            .map_err(|error| format!("verify: {error}"))?;
+        let problem = report.problems.iter().find(|problem| {
+            !(unsigned_allowed && problem.path == "ledger" && problem.what.contains("not signed"))
+        });
+        match problem {
+            None => Ok(()),
+            Some(problem) => Err(format!("verify: {}: {}", problem.path, problem.what)),
+        }
+    }
+}
+
+/// How the disk is found after a crash. `Killed` is a crash of the daemon alone: the kernel still
+/// has what was not synced.
+#[derive(Clone, Copy, Debug)]
+enum Crash {
+    Power(Survives),
+    Killed,
+}
+
+impl Crash {
+    fn all(seed: u64) -> [Self; 4] {
+        let some = Self::Power(Survives::Some(seed));
+        [Self::Power(Survives::Nothing), Self::Power(Survives::Everything), some, Self::Killed]
+    }
+
+    fn of(self, model: &Model) -> Model {
+        match self {
+            Self::Power(survives) => model.cut(survives),
+            Self::Killed => model.clone(),
+        }
+    }
+}
+
+/// What went wrong, kept until all was tried, and shown by the first few.
+#[derive(Default)]
+struct Wrong(Vec<String>);
+
+impl Wrong {
+    fn note(&mut self, what: String, seed: u64, crash: Crash, ops: &[Op]) {
+        let last = &ops[ops.len().saturating_sub(8)..];
+        let moment = ops.len();
+        self.0.push(format!("{what}\n  seed {seed}, {crash:?} after {moment}: {last:?}"));
+    }
+}
+
+impl Drop for Wrong {
+    fn drop(&mut self) {
+        if !self.0.is_empty() && !std::thread::panicking() {
+            let shown: Vec<_> = self.0.iter().take(8).map(String::as_str).collect();
+            panic!("{} states are wrong, such as\n{}", self.0.len(), shown.join("\n"));
+        }
+    }
+}
+
+/// What a sweep did, for the line that it prints.
+#[derive(Debug, Default)]
+struct Count {
+    requests: usize,
+    moments: usize,
+    states: usize,
+}
+
+/// Cuts the power at so many moments of one run of the workload, and each time once more while
+/// the next daemon puts right what was left.
+fn sweep(bench: &Bench, seed: u64, most: usize, count: &mut Count, wrong: &mut Wrong) {
+    let (recording, facts) = bench.record(seed);
+    let mut random = Random::new(seed);
+    let begins = facts.clocks[0].0;
+    let all = recording.ops.len() - begins;
+    let cuts = all.min(most);
+    for round in 0..=cuts {
+        let moment = begins + all * round / cuts;
+        let model = recording.at(moment);
+        for crash in Crash::all(random.number()) {
+            bench.set_clock(crash, facts.clock(moment), "1", DOWN_MS[random.below(3)]);
+            count.states += 1;
+            let start = match bench.check(crash.of(&model), &facts, moment) {
+                Ok(start) => start,
+                Err(what) => {
+                    wrong.note(what, seed, crash, &recording.ops[..moment]);
+                    continue;
+                }
+            };
+            let second = random.below(start.ops.len() + 1);
+            let again = Crash::all(random.number())[random.below(4)];
+            let reading = bench.worm().clock().read();
+            bench.set_clock(again, reading, "2", DOWN_MS[random.below(3)]);
+            count.states += 1;
+            if let Err(what) = bench.check(again.of(&start.at(second)), &facts, moment) {
+                let what = format!("{what}\n  first {crash:?} after {moment}");
+                wrong.note(what, seed, again, &start.ops[..second]);
+            }
+        }
+    }
+    count.requests += all;
+    count.moments += cuts + 1;
+}
+
+#[test]
+fn the_power_is_cut_at_any_moment() {
+    let (bench, mut count, mut wrong) = (Bench::new(), Count::default(), Wrong::default());
+    for seed in 1..=rounds(1, 12) {
+        sweep(&bench, seed as u64, rounds(150, usize::MAX), &mut count, &mut wrong);
+    }
+    let Count { requests, moments, states } = count;
+    println!("power cuts: {moments} moments of {requests} requests, {states} states of the disk");
+}
+
+/// The first line of a daemon after a long downtime is ahead of all that is signed.
+#[test]
+fn a_start_that_was_cut_off_is_followed_by_another() {
+    let (bench, mut wrong) = (Bench::new(), Wrong::default());
+    let (recording, facts) = bench.record(1);
+    let moment = recording.ops.len();
+    let first = Crash::Power(Survives::Nothing);
+    bench.set_clock(first, facts.clock(moment), "1", DOWN_MS[2]);
+    let start = bench.check(first.of(&recording.at(moment)), &facts, moment);
+    let start = start.expect("serve it after the first cut");
+    let reading = bench.worm().clock().read();
+    for second in 0..=start.ops.len() {
+        let again = Crash::Power(Survives::Everything);
+        bench.set_clock(again, reading.clone(), "2", DOWN_MS[1]);
+        if let Err(what) = bench.check(again.of(&start.at(second)), &facts, moment) {
+            wrong.note(what, 1, again, &start.ops[..second]);
+        }
+    }
+}
