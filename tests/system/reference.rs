@@ -5,6 +5,7 @@
 //! `PROPTEST_RNG_SEED`. `PROPTEST_CASES` asks for more cases than a test run has time for.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::hash::BuildHasher as _;
 use std::hash::RandomState;
 
@@ -18,12 +19,19 @@ use system_tests::session::End;
 use system_tests::session::Fd;
 use system_tests::session::InProcess;
 use system_tests::session::Mounted;
+use system_tests::session::START_MS;
 use system_tests::session::Session;
+use worm_fs::clock::Clock as _;
 use worm_fs::clock::HOUR_MS;
+use worm_fs::clock::rfc3339;
 use worm_fs::fs::Control;
+use worm_fs::policy::name::StorePath;
+use worm_fs::record::Actor;
 
 /// The retention of class `guest`, where all of this happens.
 const RETENTION_H: i64 = 48;
+/// Up to how long an end can be lengthened, from the seal.
+const MAX_RETENTION_H: i64 = 96;
 /// How long incomplete files are kept.
 const INCOMPLETE_H: i64 = 24;
 /// Few names, so that requests meet each other.
@@ -43,6 +51,9 @@ enum Request {
     Chmod(u8, u32),
     Mkdir(u8),
     Rmdir(u8),
+    Hold(u8, u8),
+    Lift(u8, u8),
+    Extend(u8, i64),
     Hours(i64),
     Housekeep,
     Restart(End),
@@ -52,7 +63,7 @@ enum Request {
 #[derive(Clone, Debug)]
 enum Node {
     Writing { bytes: Vec<u8>, mode: u32, begun: bool },
-    Sealed { bytes: Vec<u8>, mode: u32, until_h: i64 },
+    Sealed { bytes: Vec<u8>, mode: u32, until_h: i64, last_h: i64, holds: BTreeSet<u8> },
     Directory { mode: u32 },
 }
 
@@ -90,9 +101,7 @@ impl Model {
                 Ok(())
             }
             Request::Housekeep => {
-                let over =
-                    |node: &Node| matches!(node, Node::Sealed { until_h, .. } if *until_h <= now_h);
-                self.names.retain(|_, node| !over(node));
+                self.names.retain(|_, node| !node.is_over(now_h));
                 self.incomplete.retain(|(until_h, _)| *until_h > now_h);
                 Ok(())
             }
@@ -127,7 +136,8 @@ impl Model {
                     _ => false,
                 };
                 if whole {
-                    self.names.insert(name, Node::Sealed { bytes, mode, until_h });
+                    let (last_h, holds) = (self.now_h + MAX_RETENTION_H, BTreeSet::new());
+                    self.names.insert(name, Node::Sealed { bytes, mode, until_h, last_h, holds });
                 } else {
                     self.give_up(name);
                 }
@@ -136,7 +146,7 @@ impl Model {
             Request::Unlink(name) => match self.names.get(&name) {
                 None => Err(Errno::NOENT),
                 Some(Node::Directory { .. }) => Err(Errno::ISDIR),
-                Some(Node::Sealed { until_h, .. }) if *until_h <= now_h => {
+                Some(node) if node.is_over(now_h) => {
                     self.names.remove(&name);
                     Ok(())
                 }
@@ -150,6 +160,7 @@ impl Model {
                 }
                 Some(Node::Writing { .. } | Node::Sealed { .. }) => Err(Errno::NOTDIR),
             },
+            Request::Hold(..) | Request::Lift(..) | Request::Extend(..) => self.keep(request),
             Request::Rename(from, to) => match (self.names.get(&from), self.names.get(&to)) {
                 (None, _) => Err(Errno::NOENT),
                 // The kernel's own: nothing to do, and things that do not go together.
@@ -173,6 +184,40 @@ impl Model {
         }
     }
 
+    /// What keeps a file longer than its class does.
+    fn keep(&mut self, request: Request) -> Result<(), Errno> {
+        let (Request::Hold(name, _) | Request::Lift(name, _) | Request::Extend(name, _)) = request
+        else {
+            panic!("{request:?} keeps nothing");
+        };
+        let (until_h, last_h, holds) = match self.names.get_mut(&name) {
+            None => return Err(Errno::NOENT),
+            Some(Node::Sealed { until_h, last_h, holds, .. }) => (until_h, *last_h, holds),
+            Some(open) => {
+                return Err(match (request, open.is_directory()) {
+                    (Request::Extend(..), true) => Errno::PERM,
+                    (Request::Extend(..), false) => Errno::OPNOTSUPP,
+                    (_, true) => Errno::ISDIR,
+                    (_, false) => Errno::BUSY,
+                });
+            }
+        };
+        match request {
+            Request::Hold(_, hold) if !holds.insert(hold) => Err(Errno::EXIST),
+            Request::Lift(_, hold) if !holds.remove(&hold) => Err(Errno::NOENT),
+            Request::Extend(_, hours) => {
+                let wanted_h = self.now_h + hours;
+                // What was lengthened to its limit stays there.
+                if !(*until_h..=last_h.max(*until_h)).contains(&wanted_h) {
+                    return Err(Errno::PERM);
+                }
+                *until_h = wanted_h;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn give_up(&mut self, name: u8) {
         if let Some(Node::Writing { bytes, .. }) = self.names.remove(&name) {
             self.incomplete.push((self.now_h + INCOMPLETE_H, bytes));
@@ -185,9 +230,21 @@ impl Node {
         matches!(self, Self::Writing { .. })
     }
 
+    /// Nothing keeps it any more.
+    fn is_over(&self, now_h: i64) -> bool {
+        match self {
+            Self::Sealed { until_h, holds, .. } => *until_h <= now_h && holds.is_empty(),
+            Self::Writing { .. } | Self::Directory { .. } => false,
+        }
+    }
+
     fn is_directory(&self) -> bool {
         matches!(self, Self::Directory { .. })
     }
+}
+
+fn store_path(name: u8) -> StorePath {
+    StorePath::decode(&format!("guest/{name}")).unwrap()
 }
 
 fn path(name: u8) -> Vec<u8> {
@@ -220,6 +277,20 @@ impl Real<'_> {
             Request::Chmod(name, mode) => worm.chmod(&path(name), mode),
             Request::Mkdir(name) => worm.mkdir(&path(name), 0o755),
             Request::Rmdir(name) => worm.rmdir(&path(name)),
+            Request::Hold(name, hold) => {
+                let by = Actor::user(0);
+                let held = worm.fs().hold(by, &store_path(name), &hold.to_string(), "model");
+                held.map_err(|error| error.errno())
+            }
+            Request::Lift(name, hold) => {
+                let by = Actor::user(0);
+                let lifted = worm.fs().lift_hold(by, &store_path(name), &hold.to_string(), "model");
+                lifted.map_err(|error| error.errno())
+            }
+            Request::Extend(name, hours) => {
+                let until = rfc3339(worm.clock().read().system_ms + hours * HOUR_MS);
+                worm.setxattr(&path(name), "user.worm.retain_until", until.as_bytes())
+            }
             Request::Hours(hours) => {
                 worm.clock().advance(hours * HOUR_MS);
                 Ok(())
@@ -261,9 +332,13 @@ fn compare(worm: &dyn Session, model: &Model) {
                 assert_eq!(worm.get(&path).unwrap(), *bytes, "{name}");
                 assert_eq!(worm.view().stat(&path), Err(Errno::NOENT), "{name}");
             }
-            Some(Node::Sealed { bytes, mode, until_h }) => {
+            Some(node @ Node::Sealed { bytes, mode, until_h, holds, .. }) => {
                 worm.wait_sealed(&path);
-                let state = if *until_h <= model.now_h { "expired" } else { "sealed" };
+                let state = if node.is_over(model.now_h) { "expired" } else { "sealed" };
+                let until = rfc3339(START_MS + until_h * HOUR_MS);
+                assert_eq!(worm.worm(&path, "retain_until").unwrap(), until, "{name}");
+                let on_it = worm.worm(&path, "holds").unwrap();
+                assert_eq!(on_it.split_whitespace().count(), holds.len(), "{name}: {on_it}");
                 assert_eq!(worm.worm(&path, "state").unwrap(), state, "{name}");
                 assert_eq!(worm.stat(&path).unwrap().mode, *mode, "{name}");
                 assert_eq!(worm.get(&path).unwrap(), *bytes, "{name}");
@@ -285,6 +360,8 @@ fn compare(worm: &dyn Session, model: &Model) {
 fn run(worm: &dyn Session, requests: &[Request]) {
     let mut model = Model::default();
     let mut real = Real { worm, open: BTreeMap::new() };
+    worm.ground().rule("guest", |rule| rule.max_retention = Some(MAX_RETENTION_H * HOUR_MS));
+    worm.restart(End::Clean);
     for request in requests {
         let expected = model.apply(*request);
         assert_eq!(real.apply(*request), expected, "{request:?}");
@@ -313,6 +390,10 @@ fn request() -> impl Strategy<Value = Request> {
             .prop_map(|(name, mode)| Request::Chmod(name, mode)),
         1 => name().prop_map(Request::Mkdir),
         1 => name().prop_map(Request::Rmdir),
+        2 => (name(), 0..2_u8).prop_map(|(name, hold)| Request::Hold(name, hold)),
+        2 => (name(), 0..2_u8).prop_map(|(name, hold)| Request::Lift(name, hold)),
+        1 => (name(), prop_oneof![Just(1), Just(47), Just(48), Just(72), Just(96), Just(97)])
+            .prop_map(|(name, hours)| Request::Extend(name, hours)),
         2 => prop_oneof![Just(1), Just(23), Just(24), Just(48)].prop_map(Request::Hours),
         1 => Just(Request::Housekeep),
         1 => prop_oneof![Just(End::Clean), Just(End::Crash)].prop_map(Request::Restart),
@@ -372,7 +453,12 @@ fn a_whole_life_ends_as_the_model_says() {
         Request::Hours(24),
         Request::Restart(End::Clean),
         Request::Housekeep,
-        Request::Hours(24),
+        Request::Hold(0, 0),
+        Request::Extend(0, 49),
+        Request::Extend(0, 48),
+        Request::Hours(48),
+        Request::Unlink(0),
+        Request::Lift(0, 0),
         Request::Unlink(0),
         Request::Mkdir(0),
         Request::Rename(0, 0),
