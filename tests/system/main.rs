@@ -5,6 +5,7 @@ mod chain;
 mod clock;
 mod closed;
 mod containers;
+mod contention;
 mod crash;
 mod daemon;
 mod powercut;

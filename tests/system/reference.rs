@@ -15,6 +15,7 @@ use proptest::test_runner::FileFailurePersistence;
 use proptest::test_runner::RngSeed;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
+use system_tests::rounds;
 use system_tests::session::End;
 use system_tests::session::Fd;
 use system_tests::session::InProcess;
@@ -400,7 +401,8 @@ fn request() -> impl Strategy<Value = Request> {
     ]
 }
 
-fn config(cases: u32) -> Config {
+fn config(usually: usize, in_soak: usize) -> Config {
+    let cases = u32::try_from(rounds(usually, in_soak)).unwrap();
     // A new seed for each run; what a test prints is shown when it fails.
     let seed = std::env::var("PROPTEST_RNG_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(cases));
@@ -413,7 +415,7 @@ fn config(cases: u32) -> Config {
 }
 
 proptest! {
-    #![proptest_config(config(128))]
+    #![proptest_config(config(128, 1000))]
 
     #[test]
     fn any_requests_end_as_the_model_says_in_process(
@@ -424,7 +426,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(12))]
+    #![proptest_config(config(12, 100))]
 
     #[test]
     fn any_requests_end_as_the_model_says_mounted(
