@@ -59,15 +59,15 @@ fn audit(daemon: &Daemon) -> Vec<serde_json::Value> {
     lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A `pg_dump` that is as the real one until it has written so many bytes, and then hangs until
-/// it is killed.
+/// A `pg_dump` that is as the real one until it has written so many bytes, and then comes to no
+/// end until nobody reads it any more.
 fn hanging_dump(daemon: &Daemon, bytes: u64) -> std::path::PathBuf {
     let real = system_tests::postgres::program("pg_dump");
     let directory = daemon.directory().join("client");
     std::fs::create_dir_all(&directory).unwrap();
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *--version*) exec {real} \"$@\";; esac\n\
-         {real} \"$@\" | head -c {bytes}\nexec sleep 1000\n",
+         {real} \"$@\" | head -c {bytes}\nwhile echo; do sleep 0.1; done\n",
         real = real.display()
     );
     let path = directory.join("pg_dump");
