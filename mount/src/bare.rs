@@ -1,6 +1,7 @@
 //! The bare directory beneath all that is mounted on it: whether it is empty, and its immutable
 //! flag (`chattr +i`, see `FS_IOC_SETFLAGS` in ioctl_iflags(2)).
 
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -33,6 +34,11 @@ pub(crate) fn is_empty(directory: &OwnedFd) -> Result<bool, Errno> {
         }
     }
     Ok(true)
+}
+
+/// Whether it is immutable.
+pub(crate) fn is_locked(directory: impl AsFd) -> bool {
+    rustix::fs::ioctl_getflags(directory).is_ok_and(|flags| flags.contains(IFlags::IMMUTABLE))
 }
 
 /// Makes it immutable: from then on not even root makes anything in it.

@@ -69,6 +69,12 @@ pub(crate) struct MountArgs {
     /// Show a store that nobody serves, for example a copy; change nothing
     #[arg(long)]
     pub(crate) read_only: bool,
+    /// Keep the store on this block device, mounted where only the daemon sees it
+    #[arg(long, value_name = "DEVICE", conflicts_with = "read_only")]
+    pub(crate) private_store: Option<PathBuf>,
+    /// Type of the file system on it [default: looked up; ext4, xfs or btrfs]
+    #[arg(long, value_name = "TYPE", requires = "private_store")]
+    pub(crate) private_type: Option<String>,
     /// Threads that take requests [default: one per CPU, at least 2]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,
@@ -119,8 +125,6 @@ pub(crate) struct GuardArgs {
 /// `worm keep`, see the module `keeper`.
 #[derive(Args, Debug)]
 pub(crate) struct KeepArgs {
-    /// The store's id
-    pub(crate) store: String,
     /// Where files are taken
     #[arg(long)]
     pub(crate) active: Option<PathBuf>,

@@ -8,6 +8,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::mpsc::RecvTimeoutError;
 use std::sync::mpsc::channel;
 use std::time::Duration;
+use std::time::Instant;
 
 use rustix::process::Resource;
 use rustix::process::getrlimit;
@@ -40,6 +41,7 @@ use crate::run_file::RunFile;
 use crate::sandbox;
 use crate::sandbox::Needs;
 use crate::target;
+use crate::watch::MountTable;
 use crate::watch::Watch;
 
 /// What the daemon says when its mounts answer.
@@ -56,7 +58,6 @@ pub(crate) struct Plan {
     pub(crate) id: String,
     pub(crate) store: PathBuf,
     pub(crate) mountpoint: PathBuf,
-    pub(crate) view: Option<PathBuf>,
     pub(crate) view_group: u32,
     pub(crate) key: PathBuf,
     pub(crate) config: Config,
@@ -64,21 +65,24 @@ pub(crate) struct Plan {
     pub(crate) settings: Settings,
 }
 
+/// What stays with the host, whatever the daemon gives up or leaves.
+pub(crate) struct Host {
+    pub(crate) keeper: Keeper,
+    pub(crate) mounts: MountTable,
+}
+
 /// Serves until the end.
-pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
+pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
     raise_limit();
     std::fs::create_dir_all(&args.run_dir)
         .map_err(Failure::doing(format_args!("make {}", args.run_dir.display())))?;
     start_logging(&plan, args)?;
     let signals = Signals::new([SIGTERM, SIGINT]).map_err(Failure::doing("wait for signals"))?;
-    let active = (!args.read_only).then_some(plan.mountpoint.as_path());
-    let view = if args.read_only { Some(plan.mountpoint.as_path()) } else { plan.view.as_deref() };
-    let keeper = Keeper::start(&plan.id, active, view)?;
-    let places = make_mounts(&plan, active, view)?;
+    let Host { keeper, mounts } = host;
+    let places = make_mounts(&plan, &keeper)?;
     let devices = places.iter().map(|(path, mount)| Ok((path.clone(), mount.device()?)));
-    let devices =
-        devices.collect::<std::io::Result<_>>().map_err(Failure::doing("ask for mounts"))?;
-    let watch = Watch::new(devices)?;
+    let devices = devices.collect::<std::io::Result<_>>();
+    let watch = Watch::new(mounts, devices.map_err(Failure::doing("ask for the mounts"))?);
     // No thread has been started yet, and sockets are bound: all that comes is inside.
     let sandbox = enter_sandbox(&plan, args);
     tracing::info!(sandbox, "given up");
@@ -100,7 +104,7 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
     let note = (!args.read_only).then(|| {
         let now = RunFile {
             pid: std::process::id(),
-            store: plan.store.clone(),
+            store: seen_from_outside(&plan, args),
             mounts: mounts.iter().map(|(path, _)| path.clone()).collect(),
             places: Vec::new(),
             sandbox,
@@ -130,6 +134,15 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs) -> Outcome {
     housekeeping?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Where others find the store: through this process, when only it sees it.
+fn seen_from_outside(plan: &Plan, args: &MountArgs) -> PathBuf {
+    if args.private_store.is_none() {
+        return plan.store.clone();
+    }
+    let root = format!("/proc/{}/root", std::process::id());
+    Path::new(&root).join(plan.store.strip_prefix("/").unwrap_or(&plan.store))
 }
 
 /// Gives up what is not needed from here on, and says what.
@@ -184,11 +197,8 @@ fn leave_terminal() {
 type Mounts = Vec<(PathBuf, Mounted)>;
 
 /// Makes the mounts, which nobody sees yet.
-fn make_mounts(
-    plan: &Plan,
-    active: Option<&Path>,
-    view: Option<&Path>,
-) -> Outcome<Vec<(PathBuf, Detached)>> {
+fn make_mounts(plan: &Plan, keeper: &Keeper) -> Outcome<Vec<(PathBuf, Detached)>> {
+    let (active, view) = keeper.places();
     let view = view.map(|path| (path, Place::View { group: plan.view_group }));
     let places = active.map(|path| (path, Place::Active)).into_iter().chain(view);
     let make = |(path, place): (&Path, Place)| match worm_fs::fuse::make(&plan.id, place) {
@@ -212,12 +222,13 @@ fn attach(
         served.push((path, mounted));
         mounts.push(mount);
     }
-    keeper.attach(&mounts)?;
+    keeper.attach(fs.store_id(), &mounts)?;
     Ok(served)
 }
 
 /// Waits for a signal, or until the first place is not served any more.
 fn wait(mounts: &Mounts, mut signals: Signals, watch: &Watch, alarms: &Alarms) {
+    let mut changed: Option<Instant> = None;
     loop {
         if let Some(signal) = signals.pending().next() {
             tracing::info!(signal, "told to end");
@@ -228,7 +239,12 @@ fn wait(mounts: &Mounts, mut signals: Signals, watch: &Watch, alarms: &Alarms) {
             return;
         }
         if watch.wait(LOOK) {
+            changed.get_or_insert_with(Instant::now);
+        }
+        // A mount that is taken away in order is gone a moment before its session is over.
+        if changed.is_some_and(|when| when.elapsed() >= LOOK) {
             alarms.look(watch);
+            changed = None;
         }
     }
 }

@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -39,6 +40,8 @@ use crate::target::Standing;
 
 /// A store has a place for writing and a view.
 const PLACES_MAX: usize = 2;
+/// What asks to take the mount at a place away. What asks to attach mounts is a store's id.
+const DETACH: [&str; PLACES_MAX] = ["detach 0", "detach 1"];
 /// The longest message: a path and an errno with room.
 const MESSAGE_BYTES_MAX: usize = 16_384;
 
@@ -61,21 +64,24 @@ impl Taken {
 /// The daemon's side.
 #[derive(Debug)]
 pub(crate) struct Keeper {
+    active: Option<PathBuf>,
+    view: Option<PathBuf>,
     process: Child,
     socket: Option<OwnedFd>,
 }
 
 impl Keeper {
-    /// Starts one, for the place that takes files and the view.
-    pub(crate) fn start(store: &str, active: Option<&Path>, view: Option<&Path>) -> Outcome<Self> {
+    /// Starts one, for the place that takes files and the view. It stays in the mount namespace
+    /// in which it is started.
+    pub(crate) fn start(active: Option<PathBuf>, view: Option<PathBuf>) -> Outcome<Self> {
         let doing = "start the keeper of the mounts";
         let flags = SocketFlags::CLOEXEC;
         let (ours, its) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
                 .map_err(Failure::doing(doing))?;
         let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg0("worm").arg("keep").arg(store);
-        for (flag, path) in [("--active", active), ("--view", view)] {
+        command.arg0("worm").arg("keep");
+        for (flag, path) in [("--active", &active), ("--view", &view)] {
             if let Some(path) = path {
                 command.arg(flag).arg(path);
             }
@@ -87,18 +93,23 @@ impl Keeper {
             .current_dir("/")
             .spawn()
             .map_err(Failure::doing(doing))?;
-        Ok(Self { process, socket: Some(ours) })
+        Ok(Self { active, view, process, socket: Some(ours) })
     }
 
-    /// Puts the mounts at their places, in order: all, or none.
-    pub(crate) fn attach(&self, mounts: &[OwnedFd]) -> Outcome {
+    /// Its places: where files are taken, and where they are shown.
+    pub(crate) fn places(&self) -> (Option<&Path>, Option<&Path>) {
+        (self.active.as_deref(), self.view.as_deref())
+    }
+
+    /// Puts the mounts of a store at their places, in order: all, or none.
+    pub(crate) fn attach(&self, store: &str, mounts: &[OwnedFd]) -> Outcome {
         let mounts: Vec<BorrowedFd<'_>> = mounts.iter().map(OwnedFd::as_fd).collect();
-        self.ask("attach", &mounts).map(drop)
+        self.ask(store, &mounts).map(drop)
     }
 
     /// Takes the mount at a place away, be it in use.
     pub(crate) fn detach(&self, place: usize) -> Outcome<Taken> {
-        let answer = self.ask(&place.to_string(), &[])?;
+        let answer = self.ask(DETACH[place.min(PLACES_MAX - 1)], &[])?;
         let taken = Taken::ALL.into_iter().find(|(_, name)| *name == answer);
         taken.map(|(taken, _)| taken).ok_or_else(|| Failure::new(Exit::Failed, answer))
     }
@@ -142,12 +153,16 @@ pub(crate) fn run(args: &KeepArgs) -> Outcome {
     sandbox::take_no_new_privileges();
     let input = std::io::stdin();
     let doing = "hear from the daemon";
+    let mut store = String::new();
     loop {
         let (request, mounts) = receive(input.as_fd()).map_err(Failure::doing(doing))?;
-        let done = match (request.as_str(), request.parse::<usize>()) {
-            ("", _) => return Ok(()),
-            (_, Ok(place)) => detach(args, place),
-            (_, Err(_)) => attach(args, &mounts),
+        let done = match DETACH.iter().position(|detach| *detach == request) {
+            _ if request.is_empty() => return Ok(()),
+            Some(place) => detach(args, &store, place),
+            None => {
+                store = request;
+                attach(args, &store, &mounts)
+            }
         };
         let answer = done.unwrap_or_else(|failure| failure.line());
         send(input.as_fd(), &answer, &[]).map_err(Failure::doing("answer the daemon"))?;
@@ -161,11 +176,11 @@ fn places(args: &KeepArgs) -> Vec<(&Path, bool)> {
     active.into_iter().chain(view).collect()
 }
 
-fn attach(args: &KeepArgs, mounts: &[OwnedFd]) -> Outcome<String> {
+fn attach(args: &KeepArgs, store: &str, mounts: &[OwnedFd]) -> Outcome<String> {
     for (number, ((path, guarded), mount)) in places(args).into_iter().zip(mounts).enumerate() {
-        if let Err(failure) = attach_one(&args.store, path, guarded, mount) {
+        if let Err(failure) = attach_one(store, path, guarded, mount) {
             for done in 0..number {
-                detach(args, done)?;
+                detach(args, store, done)?;
             }
             return Err(failure);
         }
@@ -184,12 +199,12 @@ fn attach_one(store: &str, path: &Path, guarded: bool, mount: &OwnedFd) -> Outco
 }
 
 /// Takes away what stands at a place, if it is a mount of our store.
-fn detach(args: &KeepArgs, place: usize) -> Outcome<String> {
+fn detach(args: &KeepArgs, ours: &str, place: usize) -> Outcome<String> {
     let Some((path, _)) = places(args).get(place).copied() else {
         return Err(Failure::new(Exit::Usage, format_args!("there is no place {place}")));
     };
     let taken = match target::standing(path)? {
-        Standing::Ours { dead, store, .. } if store == args.store => {
+        Standing::Ours { dead, store, .. } if store == ours => {
             if !dead && target::unmount(path).is_ok() {
                 Taken::Unmounted
             } else {

@@ -11,6 +11,7 @@ mod logging;
 mod mount;
 mod mountinfo;
 mod outcome;
+mod private;
 mod run_file;
 mod sandbox;
 mod target;

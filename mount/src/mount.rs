@@ -13,15 +13,20 @@ use worm_fs::config::Config;
 use worm_fs::fuse::Settings;
 use worm_fs::store::Store;
 
+use crate::bare;
 use crate::cli::MountArgs;
 use crate::daemon;
+use crate::daemon::Host;
 use crate::daemon::Plan;
+use crate::keeper::Keeper;
 use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
 use crate::outcome::say;
+use crate::private;
 use crate::target;
 use crate::target::Standing;
+use crate::watch::MountTable;
 
 /// Where classes are configured, unless told otherwise.
 const CONFIG: &str = "/etc/worm/worm.toml";
@@ -34,7 +39,12 @@ pub(crate) fn run(args: &MountArgs) -> Outcome {
         return behind();
     }
     let args = &with_absolute_paths(args)?;
-    let done = plan(args).and_then(|plan| daemon::serve(plan, args));
+    let done = ask(args).and_then(|asked| {
+        // It and what is known of the mounts stay with the host, wherever the daemon goes.
+        let host = Host::new(args, &asked)?;
+        let plan = plan(args, asked)?;
+        daemon::serve(plan, args, host)
+    });
     if let (Err(failure), true) = (&done, args.report_ready) {
         // The command that waits prints it.
         say(failure.line());
@@ -78,8 +88,17 @@ fn behind() -> Outcome {
     Err(Failure::new(Exit::Failed, format_args!("the daemon ended before it served: {status}")))
 }
 
-/// Checks that what was asked makes sense together, and makes a new store where there is none.
-fn plan(args: &MountArgs) -> Outcome<Plan> {
+/// Where the store is, where it is served, and by what rules.
+struct Asked {
+    store: PathBuf,
+    mountpoint: PathBuf,
+    view: Option<PathBuf>,
+    view_group: u32,
+    config: Config,
+}
+
+/// Checks that what was asked makes sense together, and makes the mount points.
+fn ask(args: &MountArgs) -> Outcome<Asked> {
     let config = config(args.config.as_deref())?;
     let view_group = group(&args.view_group)?;
     device()?;
@@ -91,12 +110,30 @@ fn plan(args: &MountArgs) -> Outcome<Plan> {
     for place in view.iter().chain([&mountpoint]) {
         check_apart(&store, place)?;
     }
-    let clock = Arc::new(MachineClock::new().map_err(Failure::doing("read the clocks"))?);
-    if !args.read_only {
-        make_store(args, &clock)?;
-    }
     for place in view.iter().chain([&mountpoint]) {
         make_mountpoint(place)?;
+    }
+    Ok(Asked { store, mountpoint, view, view_group, config })
+}
+
+impl Host {
+    /// Starts what stays in the host's mount namespace.
+    fn new(args: &MountArgs, asked: &Asked) -> Outcome<Self> {
+        let at = Some(asked.mountpoint.clone());
+        let (active, view) = if args.read_only { (None, at) } else { (at, asked.view.clone()) };
+        Ok(Self { keeper: Keeper::start(active, view)?, mounts: MountTable::open()? })
+    }
+}
+
+/// Reads the store, and makes a new one where there is none.
+fn plan(args: &MountArgs, asked: Asked) -> Outcome<Plan> {
+    let Asked { store, mountpoint, view: _, view_group, config } = asked;
+    let clock = Arc::new(MachineClock::new().map_err(Failure::doing("read the clocks"))?);
+    if let Some(device) = &args.private_store {
+        enter_private(args, device, &store)?;
+    }
+    if !args.read_only {
+        make_store(args, &clock)?;
     }
     let (opened, _) = Store::open(&store, worm_fs::store::Access::Look)?;
     let key = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(&opened.id));
@@ -105,7 +142,6 @@ fn plan(args: &MountArgs) -> Outcome<Plan> {
         id: opened.id,
         store,
         mountpoint,
-        view,
         view_group,
         key,
         config,
@@ -115,6 +151,15 @@ fn plan(args: &MountArgs) -> Outcome<Plan> {
             passthrough: !args.no_passthrough,
         },
     })
+}
+
+/// The store's device is mounted where only the daemon sees it.
+fn enter_private(args: &MountArgs, device: &Path, store: &Path) -> Outcome {
+    let run = resolve(&args.run_dir)?;
+    let keys = resolve(args.key.as_deref().unwrap_or(Path::new(KEYS)))?;
+    let needed = [&run, &keys].map(PathBuf::as_path);
+    let needed = [&needed[..], &["/dev/fuse", "/proc"].map(Path::new)].concat();
+    private::enter(device, args.private_type.as_deref(), store, &needed)
 }
 
 /// The absolute path of something that need not be there. A dead mount cannot be looked at, so
@@ -209,6 +254,14 @@ fn make_mountpoint(path: &Path) -> Outcome {
 fn make_store(args: &MountArgs, clock: &MachineClock) -> Outcome {
     if args.store.join(worm_fs::store::layout::STORE_JSON).exists() {
         return Ok(());
+    }
+    if std::fs::File::open(&args.store).is_ok_and(bare::is_locked) {
+        let what =
+            "an immutable directory, as where a private store is mounted: give --private-store";
+        return Err(Failure::new(
+            Exit::Preflight,
+            format_args!("{}: {what}", args.store.display()),
+        ));
     }
     let mut place = PathBuf::new();
     let key = |id: &str| {

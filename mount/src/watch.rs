@@ -39,6 +39,18 @@ impl PlaceNote {
     }
 }
 
+/// The mounts of the mount namespace in which it was opened.
+#[derive(Debug)]
+pub(crate) struct MountTable(File);
+
+impl MountTable {
+    /// Opens mountinfo.
+    pub(crate) fn open() -> Outcome<Self> {
+        let opened = File::open("/proc/self/mountinfo");
+        opened.map(Self).map_err(Failure::doing("open /proc/self/mountinfo"))
+    }
+}
+
 /// Looks after the places of a daemon.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -48,11 +60,9 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Opens mountinfo, which from then on tells of this mount namespace.
-    pub(crate) fn new(places: Vec<(PathBuf, String)>) -> Outcome<Self> {
-        let mountinfo = File::open("/proc/self/mountinfo")
-            .map_err(Failure::doing("open /proc/self/mountinfo"))?;
-        Ok(Self { mountinfo, places })
+    /// Looks after these.
+    pub(crate) fn new(mounts: MountTable, places: Vec<(PathBuf, String)>) -> Self {
+        Self { mountinfo: mounts.0, places }
     }
 
     /// Waits until something is mounted or unmounted anywhere, or until the time has passed, and

@@ -9,6 +9,7 @@ mod contention;
 mod crash;
 mod daemon;
 mod powercut;
+mod private;
 mod promise;
 mod races;
 mod reference;
