@@ -15,5 +15,6 @@ mod p10;
 mod p11;
 mod p12;
 mod p13;
+mod p14;
 mod p15;
 mod p18;

@@ -228,6 +228,49 @@ fn room_that_could_not_be_reserved_spoils_nothing() {
 }
 
 #[test]
+fn a_disk_full_up_to_the_reserve_takes_nothing_new_and_seals_what_is_there() {
+    const RESERVE: u64 = 2 << 20;
+    let daemon = Daemon::prepare();
+    let (store, config) = (daemon.store(), daemon.directory().join("worm.toml"));
+    let _disk = SmallDisk::new(&store);
+    let mut toml = File::create_new(&config).unwrap();
+    let shares = "bytes = \"100%\"\nbytes_per_day = \"100%\"";
+    let text = format!(
+        "reserve = \"2MiB\"\n[class.daily]\nretention = \"7d\"\n[class.daily.limits]\n{shares}\n"
+    );
+    toml.write_all(text.as_bytes()).unwrap();
+    daemon.mount(&["--config", config.to_str().unwrap()]).success();
+    let small = daemon.active().join("daily/small");
+    let open = File::create_new(&small).unwrap();
+    open.write_all_at(b"open before it was full", 0).unwrap();
+    let big = File::create_new(daemon.active().join("daily/big")).unwrap();
+    let mut end = 0;
+    let full = loop {
+        match big.write_all_at(&[7; 4096], end) {
+            Ok(()) => end += 4096,
+            Err(error) => break error.raw_os_error(),
+        }
+    };
+    assert_eq!(full, Some(libc::ENOSPC));
+    let free = |path: &Path| {
+        let disk = rustix::fs::statvfs(path).unwrap();
+        disk.f_bavail * disk.f_frsize
+    };
+    assert!((RESERVE..2 * RESERVE).contains(&free(&store)), "{}", free(&store));
+    let new = File::create_new(daemon.active().join("daily/new")).unwrap_err();
+    assert_eq!(new.raw_os_error(), Some(libc::ENOSPC));
+    let directory = std::fs::create_dir(daemon.active().join("daily/d")).unwrap_err();
+    assert_eq!(directory.raw_os_error(), Some(libc::ENOSPC));
+    let room = rustix::fs::fallocate(&open, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 64 << 10);
+    assert_eq!(room, Err(rustix::io::Errno::NOSPC));
+    drop((open, big));
+    let digest = daemon.wait(&small);
+    assert_eq!(sha256(&small), digest);
+    daemon.verify();
+    daemon.worm("umount", &daemon.active(), &["--guard"]).success();
+}
+
+#[test]
 fn whoever_only_reads_cannot_stop_the_store() {
     let daemon = Daemon::prepare();
     let worm = daemon.mount_command();

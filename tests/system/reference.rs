@@ -35,6 +35,9 @@ const RETENTION_H: i64 = 48;
 const MAX_RETENTION_H: i64 = 96;
 /// How long incomplete files are kept.
 const INCOMPLETE_H: i64 = 24;
+/// How long a file may be open without a byte, and at all.
+const IDLE_H: i64 = 1;
+const OPEN_H: i64 = 48;
 /// Few names, so that requests meet each other.
 const NAMES: u8 = 5;
 
@@ -63,13 +66,13 @@ enum Request {
 /// What has a name.
 #[derive(Clone, Debug)]
 enum Node {
-    Writing { bytes: Vec<u8>, mode: u32, begun: bool },
+    Writing { bytes: Vec<u8>, mode: u32, begun: bool, opened_h: i64, written_h: i64 },
     Sealed { bytes: Vec<u8>, mode: u32, until_h: i64, last_h: i64, holds: BTreeSet<u8> },
     Directory { mode: u32 },
 }
 
 /// All the semantics there are: a name is given once, only its writer changes what it holds,
-/// what is whole stays until its time, what is not leaves its name.
+/// what is whole stays until its time, what is not leaves its name, and nobody holds it for long.
 #[derive(Clone, Debug, Default)]
 struct Model {
     now_h: i64,
@@ -86,7 +89,8 @@ impl Model {
                 if self.names.contains_key(&name) {
                     return Err(Errno::EXIST);
                 }
-                let node = Node::Writing { bytes: Vec::new(), mode: 0o644, begun: false };
+                let (bytes, mode, begun) = (Vec::new(), 0o644, false);
+                let node = Node::Writing { bytes, mode, begun, opened_h: now_h, written_h: now_h };
                 self.names.insert(name, node);
                 Ok(())
             }
@@ -102,6 +106,9 @@ impl Model {
                 Ok(())
             }
             Request::Housekeep => {
+                let overdue = self.names.iter().filter(|(_, node)| node.is_overdue(now_h));
+                let overdue: Vec<u8> = overdue.map(|(name, _)| *name).collect();
+                overdue.into_iter().for_each(|name| self.give_up(name));
                 self.names.retain(|_, node| !node.is_over(now_h));
                 self.incomplete.retain(|(until_h, _)| *until_h > now_h);
                 Ok(())
@@ -113,8 +120,9 @@ impl Model {
                 Ok(())
             }
             Request::Write(name, byte) => match self.names.get_mut(&name) {
-                Some(Node::Writing { bytes, .. }) => {
+                Some(Node::Writing { bytes, written_h, .. }) => {
                     bytes.push(byte);
+                    *written_h = now_h;
                     Ok(())
                 }
                 _ => Err(Errno::BADF),
@@ -127,7 +135,7 @@ impl Model {
                 _ => Err(Errno::BADF),
             },
             Request::Commit(name) | Request::Abort(name) | Request::Close(name) => {
-                let Some(Node::Writing { bytes, mode, begun }) = self.names.get(&name).cloned()
+                let Some(Node::Writing { bytes, mode, begun, .. }) = self.names.get(&name).cloned()
                 else {
                     return Err(Errno::BADF);
                 };
@@ -231,6 +239,16 @@ impl Node {
         matches!(self, Self::Writing { .. })
     }
 
+    /// It has been open for too long.
+    fn is_overdue(&self, now_h: i64) -> bool {
+        match self {
+            Self::Writing { opened_h, written_h, .. } => {
+                now_h - written_h >= IDLE_H || now_h - opened_h >= OPEN_H
+            }
+            Self::Sealed { .. } | Self::Directory { .. } => false,
+        }
+    }
+
     /// Nothing keeps it any more.
     fn is_over(&self, now_h: i64) -> bool {
         match self {
@@ -298,6 +316,13 @@ impl Real<'_> {
             }
             Request::Housekeep => {
                 worm.housekeep();
+                // Nobody knows of the descriptor of a file that was given up any more.
+                for (name, fd) in std::mem::take(&mut self.open) {
+                    match worm.worm(&path(name), "state").as_deref() {
+                        Ok("writing") => drop(self.open.insert(name, fd)),
+                        _ => worm.close(fd)?,
+                    }
+                }
                 Ok(())
             }
             Request::Restart(end) => {

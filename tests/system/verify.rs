@@ -88,9 +88,9 @@ worm_test!(a_store_that_was_used_in_every_way_is_right, |worm| {
     worm.put(b"daily/empty", b"");
     worm.mkdir(b"hourly/dir", 0o755).unwrap();
     worm.rmdir(b"hourly/dir").unwrap();
+    worm.clock().advance(48 * 3_600_000);
     let half = worm.create(b"hourly/half").unwrap();
     worm.write(half, b"half").unwrap();
-    worm.clock().advance(48 * 3_600_000);
     assert_eq!(worm.housekeep(), 1);
     // Also while it is served, with a file open in it.
     let report = check(worm).unwrap();

@@ -3,6 +3,7 @@
 mod check;
 mod fold;
 mod groups;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -17,6 +18,8 @@ use crate::record::Digest;
 use crate::record::Event;
 use crate::record::FORMAT;
 use crate::record::Line;
+
+pub use usage::Usage;
 
 /// The number of the root directory, as the kernel wants it.
 pub const ROOT: u64 = 1;
@@ -153,6 +156,8 @@ pub struct Catalog {
     nodes: HashMap<u64, Node>,
     /// By the file that they were put on; they hold its whole group.
     holds: BTreeMap<u64, Vec<Hold>>,
+    /// What each class has of what is limited, by the number of its directory.
+    usage: BTreeMap<u64, Usage>,
 }
 
 impl Catalog {
@@ -190,6 +195,7 @@ impl Catalog {
             removed: HashMap::new(),
             nodes: HashMap::from([(ROOT, Node::Directory(root))]),
             holds: BTreeMap::new(),
+            usage: BTreeMap::new(),
         })
     }
 

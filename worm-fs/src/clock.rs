@@ -34,6 +34,14 @@ pub struct Reading {
     pub system_ms: i64,
 }
 
+impl Reading {
+    /// `CLOCK_REALTIME` in nanoseconds.
+    #[must_use]
+    pub fn system_ns(&self) -> i64 {
+        self.system_ms.saturating_mul(1_000_000)
+    }
+}
+
 /// The retention clock at one moment, and the machine's clocks at the same moment.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Anchor {

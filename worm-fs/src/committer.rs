@@ -244,6 +244,8 @@ impl Writer {
                 return Err((why, Some(Errno::IO)));
             }
         }
+        let now_ms = state.catalog.anchor.now(&reading);
+        state.settle(now_ms);
         Ok(())
     }
 

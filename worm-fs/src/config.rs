@@ -1,11 +1,17 @@
 //! PURE: `worm.toml`, the classes and their rules.
 
+mod limits;
+mod size;
+
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
+
+pub use limits::Limits;
+pub use size::Size;
 
 use crate::clock::DAY_MS;
 use crate::clock::HOUR_MS;
@@ -22,6 +28,9 @@ pub const RETENTION_MS_MAX: i64 = 200 * 366 * DAY_MS;
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
+    /// The room of the disk that no class can take.
+    #[serde(default)]
+    pub reserve: Option<Size>,
     /// The classes by their name, which is the name of their directory.
     #[serde(rename = "class")]
     pub classes: BTreeMap<String, ClassRule>,
@@ -64,6 +73,9 @@ pub struct ClassRule {
         serialize_with = "as_octal"
     )]
     pub permissions: u32,
+    /// How much of everything it may have.
+    #[serde(default, skip_serializing_if = "Limits::is_default")]
+    pub limits: Limits,
 }
 
 /// Whether a retention can be ended early, as S3 Object Lock names it. Fixed for each file when
@@ -112,6 +124,7 @@ impl Default for Config {
                 owner: 0,
                 group: 0,
                 permissions: default_permissions(),
+                limits: Limits::default(),
             };
             (name.to_owned(), rule)
         };
@@ -120,7 +133,7 @@ impl Default for Config {
             class("daily", 7 * DAY_MS),
             class("weekly", 28 * DAY_MS),
         ];
-        Self { classes: classes.into() }
+        Self { reserve: None, classes: classes.into() }
     }
 }
 
@@ -144,6 +157,9 @@ impl Config {
             }
             if rule.sidecars.iter().any(|sidecar| sidecar.is_empty() || sidecar.contains('/')) {
                 return Err(format!("class {name}: a sidecar is an ending such as \".sha256\""));
+            }
+            if rule.limits.idle_time < SECOND_MS || rule.limits.open_time < SECOND_MS {
+                return Err(format!("class {name}: idle_time and open_time are at least 1s"));
             }
         }
         Ok(config)
@@ -229,6 +245,10 @@ mod tests {
             ("[class.\".incomplete\"]\nretention = \"2d\"", "not a name"),
             ("[class.a]\nretention = \"2d\"\npermissions = \"99\"", "0755"),
             ("[clas.a]\nretention = \"2d\"", "clas"),
+            ("[class.a]\nretention = \"2d\"\nlimits.bites = \"1GiB\"", "bites"),
+            ("[class.a]\nretention = \"2d\"\nlimits.bytes = \"1 GiB\"", "10GiB"),
+            ("[class.a]\nretention = \"2d\"\nlimits.idle_time = \"0s\"", "idle_time"),
+            ("reserve = \"1G\"\n[class.a]\nretention = \"2d\"", "not a size"),
         ] {
             let error = Config::parse(wrong).unwrap_err();
             assert!(error.contains(says), "{wrong}: {error}");
@@ -237,9 +257,24 @@ mod tests {
 
     #[test]
     fn a_rule_survives_the_ledger() {
-        for rule in Config::default().classes.values() {
+        let limited = Config::parse(
+            "[class.a]\nretention = \"2d\"\nlimits.bytes = \"10GiB\"\nlimits.files = 9
+            limits.bytes_per_day = \"5%\"\nlimits.open_time = \"3h\"",
+        );
+        let limited = limited.unwrap().classes.remove("a").unwrap();
+        let expected = Limits {
+            bytes: Size::Bytes(10 << 30),
+            files: 9,
+            bytes_per_day: Size::Percent(5),
+            open_time: 3 * HOUR_MS,
+            ..Limits::default()
+        };
+        assert_eq!(limited.limits, expected);
+        for rule in Config::default().classes.values().chain([&limited]) {
             let text = serde_json::to_string(rule).unwrap();
             assert_eq!(&serde_json::from_str::<ClassRule>(&text).unwrap(), rule, "{text}");
+            // Lines written before there were limits say nothing of them.
+            assert_eq!(text.contains("limits"), rule == &limited, "{text}");
         }
     }
 

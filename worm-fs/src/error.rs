@@ -5,6 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::policy::Refusal;
+use crate::policy::limits::Limit;
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +92,16 @@ fn refusal_errno(refusal: Refusal) -> Errno {
         | Refusal::RetentionShortened
         | Refusal::NotTheAdmin => Errno::PERM,
         Refusal::Busy => Errno::BUSY,
-        Refusal::TooManyOpen => Errno::MFILE,
+        Refusal::TooManyOpen | Refusal::OverLimit(Limit::OpenFiles) => Errno::MFILE,
+        Refusal::OverLimit(Limit::FileBytes) => Errno::FBIG,
+        Refusal::OverLimit(
+            Limit::Bytes
+            | Limit::Files
+            | Limit::Directories
+            | Limit::BytesPerDay
+            | Limit::CreatesPerDay,
+        ) => Errno::DQUOT,
+        Refusal::NoRoom => Errno::NOSPC,
         Refusal::NameTaken => Errno::EXIST,
         Refusal::IsADirectory => Errno::ISDIR,
         Refusal::NotADirectory => Errno::NOTDIR,

@@ -9,6 +9,8 @@ pub(crate) mod attributes;
 pub(crate) mod end;
 pub(crate) mod expire;
 pub(crate) mod handles;
+pub(crate) mod limits;
+pub(crate) mod meter;
 pub(crate) mod namespace;
 pub(crate) mod open_file;
 pub(crate) mod read;
@@ -29,6 +31,8 @@ pub use attributes::Attributes;
 pub use attributes::Kind;
 pub use attributes::Life;
 pub use handles::HandleId;
+pub use limits::ClassUsage;
+pub use limits::LimitUsage;
 pub use read::Content;
 pub use read::Entry;
 pub use start::Descriptors;
@@ -52,6 +56,7 @@ use crate::refusals::Refusals;
 use crate::refusals::Refused;
 use crate::store::Store;
 use handles::Handles;
+use meter::Room;
 use state::State;
 
 /// Who asks.
@@ -123,6 +128,8 @@ pub struct WormFs {
     committer: Option<Committer>,
     notices: Mutex<Vec<Sender<Notice>>>,
     refusals: Refusals,
+    /// What is left of the disk.
+    room: Arc<Room>,
 }
 
 impl std::fmt::Debug for WormFs {
@@ -189,7 +196,7 @@ impl WormFs {
     /// The system clock, nanoseconds since 1970.
     #[must_use]
     pub fn system_ns(&self) -> i64 {
-        self.clock.read().system_ms.saturating_mul(1_000_000)
+        self.clock.read().system_ns()
     }
 
     fn commit(&self, events: Vec<Event>) -> Result<()> {

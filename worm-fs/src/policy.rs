@@ -3,6 +3,7 @@
 //! It knows no clock, no disk and no FUSE: it is handed what is asked, by whom, and the state of
 //! what it is asked of. So a test without a mount can try every case.
 
+pub mod limits;
 pub mod name;
 pub mod opcode;
 pub mod refusal;

@@ -118,8 +118,17 @@ impl Ground {
     /// # Panics
     /// When there is no such class.
     pub fn rule(&self, class: &str, change: impl FnOnce(&mut ClassRule)) {
-        let mut config = self.config.lock().expect("no panic");
-        change(config.classes.get_mut(class).expect("a class of the tests"));
+        self.configure(|config| {
+            change(config.classes.get_mut(class).expect("a class of the tests"));
+        });
+    }
+
+    /// Changes the configuration, from the next start on.
+    ///
+    /// # Panics
+    /// When another thread panicked.
+    pub fn configure(&self, change: impl FnOnce(&mut Config)) {
+        change(&mut self.config.lock().expect("no panic"));
     }
 
     /// What a daemon needs.

@@ -26,7 +26,11 @@ impl Catalog {
     /// When the line contradicts what stands.
     pub fn apply(&mut self, line: &Line, digest: Digest) -> Result<(), Inconsistent> {
         if line.seq > 1 {
+            let effect = self.effect(&line.event);
             self.follow(line).map_err(|what| Inconsistent { seq: line.seq, what })?;
+            if let Some(effect) = effect {
+                self.account(line.clock_ms, effect);
+            }
         }
         self.seq = line.seq;
         self.head = digest;

@@ -51,6 +51,7 @@ impl WormFs {
             let mut state = self.state.write();
             state.pending.remove(&(open.parent, open.name.clone()));
             state.open.remove(&open.id);
+            open.is_recorded();
         }
         open.finished(outcome);
     }
@@ -78,7 +79,7 @@ impl WormFs {
 
     fn seal_or_give_up(&self, open: &OpenFile, ended: Ended) -> Result<Outcome> {
         if let Some(why) = ended.give_up {
-            self.give_up(open, why)?;
+            self.give_up(open, &why)?;
             return Ok(Outcome::Incomplete);
         }
         let committed = ended.committed;
@@ -112,6 +113,7 @@ impl WormFs {
                 digest
             }
         };
+        open.trim().map_err(Error::store("give the room of the file back"))?;
         let length = open.file.metadata().map_err(Error::store("look at the file"))?.len();
         if length != open.bytes() {
             let bytes = open.bytes();
@@ -150,6 +152,9 @@ impl WormFs {
     }
 
     fn give_up(&self, open: &OpenFile, why: &str) -> Result<()> {
+        if let Err(error) = open.trim() {
+            tracing::warn!(id = open.id, %error, "room behind an incomplete file stays");
+        }
         // Its name too, or a power cut after the record could leave nothing to put in its place.
         if let Err(error) = open.file.sync_all().and_then(|()| self.store.sync_open()) {
             tracing::warn!(id = open.id, %error, "an incomplete file could not be synced");

@@ -34,11 +34,13 @@ impl WormFs {
             (state.catalog.anchor.now(&reading), state.catalog.anchor.clock_ms)
         };
         if now_ms.saturating_sub(noted_ms) >= CLOCK_NOTE_MS {
-            self.commit(vec![Event::Clock { reading }])?;
+            self.commit(vec![Event::Clock { reading: reading.clone() }])?;
         }
         if let Err(error) = self.give_up_failed() {
             tracing::warn!(%error, "the end of a file still cannot be recorded");
         }
+        self.end_overdue(reading.raw_ms);
+        self.watch_limits(now_ms);
         self.expire(now_ms)
     }
 

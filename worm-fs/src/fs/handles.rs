@@ -41,7 +41,7 @@ pub(crate) struct Handles {
 /// The most handles that may be open, however many descriptors this process may have.
 const HANDLES_MAX: u64 = 1 << 16;
 /// Descriptors that readers leave for what is written, and for the store itself.
-const DESCRIPTORS_KEPT: u64 = super::OPEN_FILES_MAX as u64 + 256;
+const DESCRIPTORS_KEPT: u64 = super::OPEN_FILES_MAX + 256;
 
 impl Handles {
     /// As many as this process may have descriptors, less those that writing needs: whoever

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::policy;
 use crate::policy::Refusal;
 use crate::policy::Request;
+use crate::policy::limits::Amounts;
 use crate::policy::name::DEPTH_MAX;
 use crate::policy::name::Name;
 use crate::policy::name::StorePath;
@@ -33,17 +34,20 @@ impl WormFs {
     ) -> Result<Attributes> {
         self.writable(place)?;
         let name = Name::new(name)?;
-        let now_ms = self.now_ms();
-        let (id, path) = {
+        let (now_ms, look) = (self.now_ms(), self.room.look()?);
+        let (id, path, _until_recorded) = {
             let mut state = self.state.write();
             state.directory(parent)?;
             policy::verdict(Request::MakeDirectory, state.target(parent, now_ms)?)?;
-            state.check_depth(parent, &name)?;
+            state.check_new(parent, &name)?;
             if state.catalog.depth(parent) >= DEPTH_MAX {
                 return Err(Refusal::TooDeep.into());
             }
+            look.admit()?;
+            state.disk_bytes = look.disk_bytes;
+            let share = state.share(parent, Amounts::DIRECTORY, now_ms)?;
             let id = state.reserve(parent, &name)?;
-            (id, state.catalog.path(parent).join(name.as_bytes()))
+            (id, state.catalog.path(parent).join(name.as_bytes()), share)
         };
         // An empty directory without a record is removed by the next start.
         let made = self

@@ -13,13 +13,18 @@ use parking_lot::Condvar;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 
+use super::meter::Allowance;
+use crate::clock::Reading;
+use crate::config::Limits;
 use crate::digest::Digester;
 use crate::error::Error;
 use crate::error::Result;
 use crate::policy;
 use crate::policy::FileState;
+use crate::policy::Refusal;
 use crate::policy::Request;
 use crate::policy::Target;
+use crate::policy::limits;
 use crate::policy::name::Name;
 use crate::store::layout::OpenName;
 use crate::sys;
@@ -37,6 +42,9 @@ pub(crate) struct OpenFile {
     pub(crate) file: File,
     bytes: AtomicU64,
     modified_ns: AtomicI64,
+    /// The uptime when it was created, and when bytes last came.
+    opened_ms: i64,
+    written_ms: AtomicI64,
     /// Takes bytes. Changed under the lock of `writing`, read without it: whoever asks for the
     /// state of a file must not wait for its disk.
     is_open: AtomicBool,
@@ -58,9 +66,29 @@ pub(crate) struct Owner {
 struct Writing {
     begun: bool,
     digester: Option<Digester>,
-    failed: Option<Errno>,
+    failed: Option<Failure>,
+    allowance: Allowance,
     unsynced: bool,
     written_back: u64,
+}
+
+/// Why a file cannot become whole any more.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// The disk failed.
+    Disk(Errno),
+    /// A write was over a limit. Whoever does not look at the answers of his writes, as many a
+    /// pipeline, must not get a short file sealed.
+    Refused(Refusal),
+}
+
+impl Failure {
+    fn why(self) -> String {
+        match self {
+            Self::Disk(_) => "the disk failed".to_owned(),
+            Self::Refused(refusal) => format!("a write was refused: {refusal}"),
+        }
+    }
 }
 
 /// How a file ended, for those who wait for it.
@@ -85,6 +113,8 @@ pub(crate) enum Ending {
     Abort,
     /// The daemon ends.
     Shutdown,
+    /// It was open for too long, for this reason.
+    Overdue(&'static str),
 }
 
 /// What is left to do when a file has stopped taking bytes.
@@ -92,26 +122,35 @@ pub(crate) enum Ending {
 pub(crate) struct Ended {
     pub(crate) digester: Option<Digester>,
     /// Why it cannot be sealed.
-    pub(crate) give_up: Option<&'static str>,
+    pub(crate) give_up: Option<String>,
     /// It ends by `COMMIT`.
     pub(crate) committed: bool,
 }
 
 impl OpenFile {
-    pub(crate) fn new(name: OpenName, file: File, owner: Owner, now_ns: i64) -> Self {
+    pub(crate) fn new(
+        name: OpenName,
+        file: File,
+        owner: Owner,
+        allowance: Allowance,
+        reading: &Reading,
+    ) -> Self {
         Self {
             id: name.id,
             parent: name.parent,
             name: name.name,
             file,
             bytes: AtomicU64::new(0),
-            modified_ns: AtomicI64::new(now_ns),
+            modified_ns: AtomicI64::new(reading.system_ns()),
+            opened_ms: reading.raw_ms,
+            written_ms: AtomicI64::new(reading.raw_ms),
             is_open: AtomicBool::new(true),
             owner: Mutex::new(owner),
             writing: Mutex::new(Writing {
                 begun: false,
                 digester: Some(Digester::new()),
                 failed: None,
+                allowance,
                 unsynced: false,
                 written_back: 0,
             }),
@@ -156,13 +195,14 @@ impl OpenFile {
         Ok(writing)
     }
 
-    pub(crate) fn write(&self, offset: u64, bytes: &[u8], now_ns: i64) -> Result<usize> {
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8], reading: &Reading) -> Result<usize> {
         let mut writing = self.writing(Request::Write)?;
         writing.usable("write to the file")?;
         let end = offset
             .checked_add(bytes.len() as u64)
             .filter(|end| i64::try_from(*end).is_ok())
             .ok_or_else(|| Error::store("write to the file")(Errno::FBIG))?;
+        writing.admit(bytes.len() as u64, end)?;
         writing.unsynced = true;
         if let Err(error) = self.file.write_all_at(bytes, offset) {
             return Err(writing.fail("write to the file", error));
@@ -171,7 +211,7 @@ impl OpenFile {
             digester.update(offset, bytes);
         }
         self.bytes.fetch_max(end, Ordering::AcqRel);
-        self.modified_ns.store(now_ns, Ordering::Release);
+        self.touch(reading);
         if end >= writing.written_back + WRITE_BACK_BYTES {
             sys::start_writing_back(&self.file, writing.written_back, end - writing.written_back);
             writing.written_back = end;
@@ -179,9 +219,10 @@ impl OpenFile {
         Ok(bytes.len())
     }
 
-    pub(crate) fn set_length(&self, bytes: u64, now_ns: i64) -> Result<()> {
+    pub(crate) fn set_length(&self, bytes: u64, reading: &Reading) -> Result<()> {
         let mut writing = self.writing(Request::SetLength)?;
         writing.usable("set the length of the file")?;
+        writing.admit(0, bytes)?;
         writing.unsynced = true;
         if let Err(error) = self.file.set_len(bytes) {
             return Err(writing.fail("set the length of the file", error));
@@ -192,12 +233,18 @@ impl OpenFile {
             digester.scatter();
         }
         self.bytes.store(bytes, Ordering::Release);
-        self.modified_ns.store(now_ns, Ordering::Release);
+        self.touch(reading);
         Ok(())
     }
 
     /// Reserves room; without `keep_size` the file becomes at least so long.
-    pub(crate) fn allocate(&self, offset: u64, bytes: u64, keep_size: bool) -> Result<()> {
+    pub(crate) fn allocate(
+        &self,
+        offset: u64,
+        bytes: u64,
+        keep_size: bool,
+        reading: &Reading,
+    ) -> Result<()> {
         let mut writing = self.writing(Request::Allocate)?;
         writing.usable("reserve room for the file")?;
         let flags = if keep_size {
@@ -205,14 +252,17 @@ impl OpenFile {
         } else {
             rustix::fs::FallocateFlags::empty()
         };
+        let end = offset.saturating_add(bytes);
+        let growth = writing.allowance.take(bytes, end)?;
         if let Err(errno) = rustix::fs::fallocate(&self.file, flags, offset, bytes) {
+            writing.allowance.give_back(growth);
             // Nothing is lost when there is no room; but the file may have grown on the way.
             if let Err(error) = self.file.set_len(self.bytes()) {
                 return Err(writing.fail("give the room of the file back", error));
             }
             return Err(Error::store("reserve room for the file")(errno));
         }
-        let end = offset.saturating_add(bytes);
+        self.written_ms.store(reading.raw_ms, Ordering::Release);
         if !keep_size && end > self.bytes() {
             writing.unsynced = true;
             if let Some(digester) = &mut writing.digester {
@@ -221,6 +271,31 @@ impl OpenFile {
             self.bytes.store(end, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Why it has been open for too long, if it has.
+    pub(crate) fn overdue(&self, limits: &Limits, uptime_ms: i64) -> Option<&'static str> {
+        let open_ms = uptime_ms.saturating_sub(self.opened_ms);
+        let idle_ms = uptime_ms.saturating_sub(self.written_ms.load(Ordering::Acquire));
+        limits::overdue(limits, open_ms, idle_ms)
+    }
+
+    fn touch(&self, reading: &Reading) {
+        self.modified_ns.store(reading.system_ns(), Ordering::Release);
+        self.written_ms.store(reading.raw_ms, Ordering::Release);
+    }
+
+    /// Gives back what room was reserved behind the end of the file. Nobody may write any more.
+    pub(crate) fn trim(&self) -> std::io::Result<()> {
+        if !self.writing.lock().allowance.reaches_beyond(self.bytes()) {
+            return Ok(());
+        }
+        self.file.set_len(self.file.metadata()?.len())
+    }
+
+    /// The catalog counts the file from here on.
+    pub(crate) fn is_recorded(&self) {
+        self.writing.lock().allowance.is_recorded();
     }
 
     /// Sets attributes that will be sealed.
@@ -272,12 +347,13 @@ impl OpenFile {
             return None;
         }
         let give_up = match ending {
-            Ending::Abort => Some("aborted"),
-            Ending::Shutdown => Some("the daemon ended"),
+            Ending::Abort => Some("aborted".to_owned()),
+            Ending::Shutdown => Some("the daemon ended".to_owned()),
+            Ending::Overdue(why) => Some(why.to_owned()),
             Ending::LastClose | Ending::Commit if writing.failed.is_some() => {
-                Some("the disk failed")
+                writing.failed.map(Failure::why)
             }
-            Ending::LastClose if writing.begun => Some("closed without commit"),
+            Ending::LastClose if writing.begun => Some("closed without commit".to_owned()),
             Ending::LastClose | Ending::Commit => None,
         };
         let committed = ending == Ending::Commit;
@@ -309,17 +385,30 @@ impl OpenFile {
 }
 
 impl Writing {
+    /// Takes what is needed to put so many bytes into the file, which then reaches to `end`.
+    fn admit(&mut self, bytes: u64, end: u64) -> Result<()> {
+        self.allowance.take(bytes, end).map(|_growth| ()).inspect_err(|error| {
+            self.failed = Some(if let Error::Refused(refusal) = error {
+                Failure::Refused(*refusal)
+            } else {
+                Failure::Disk(error.errno())
+            });
+            self.digester = None;
+        })
+    }
+
     /// A file whose disk failed once answers the same for ever and is never sealed: a later
     /// success would prove nothing about what was lost.
     fn usable(&self, doing: &'static str) -> Result<()> {
         match self.failed {
-            Some(errno) => Err(Error::store(doing)(errno)),
+            Some(Failure::Disk(errno)) => Err(Error::store(doing)(errno)),
+            Some(Failure::Refused(refusal)) => Err(refusal.into()),
             None => Ok(()),
         }
     }
 
     fn fail(&mut self, doing: &'static str, error: std::io::Error) -> Error {
-        self.failed = Some(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        self.failed = Some(Failure::Disk(Errno::from_io_error(&error).unwrap_or(Errno::IO)));
         self.digester = None;
         Error::store(doing)(error)
     }

@@ -10,6 +10,7 @@ use super::WormFs;
 use super::end::Parts;
 use super::end::incomplete;
 use super::handles::Handles;
+use super::meter::Room;
 use super::open_file::Ending;
 use super::open_file::Outcome;
 use super::state::Doubt;
@@ -99,7 +100,9 @@ impl WormFs {
         let writer =
             Writer { ledger, root, signer, state: Arc::clone(&state), clock: Arc::clone(&clock) };
         let committer = Committer::start(writer).map_err(disk("start the ledger"))?;
-        let fs = Self::new(store, state, clock, Some(committer));
+        let at = store.data.try_clone().map_err(disk("reach the data"))?;
+        let room = Room::new(at, config.reserve);
+        let fs = Self::new(store, state, clock, Some(committer), room);
 
         let failed = |error: Error| {
             let Error::Store { doing, source } = error else {
@@ -114,6 +117,7 @@ impl WormFs {
             .map_err(failed)?;
         fs.finish_open(&repairs).map_err(failed)?;
         fs.make_classes(&config).map_err(failed)?;
+        fs.watch_limits(fs.now_ms());
         Ok(Arc::new(fs))
     }
 
@@ -135,7 +139,12 @@ impl WormFs {
                 state.unplaced.insert(decoded.id, name);
             }
         }
-        Ok(Arc::new(Self::new(store, Arc::new(RwLock::new(state)), clock, None)))
+        let at = store.data.try_clone().map_err(|source| OpenError::Disk {
+            doing: format!("reach the data of {}", path.display()),
+            source,
+        })?;
+        let room = Room::new(at, None);
+        Ok(Arc::new(Self::new(store, Arc::new(RwLock::new(state)), clock, None, room)))
     }
 
     fn new(
@@ -143,6 +152,7 @@ impl WormFs {
         state: Arc<RwLock<State>>,
         clock: Arc<dyn Clock>,
         committer: Option<Committer>,
+        room: Room,
     ) -> Self {
         Self {
             store,
@@ -152,6 +162,7 @@ impl WormFs {
             committer,
             notices: Mutex::new(Vec::new()),
             refusals: Refusals::new(),
+            room: Arc::new(room),
         }
     }
 

@@ -6,23 +6,28 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::meter::Meter;
+use super::meter::Share;
 use super::open_file::OpenFile;
 use crate::catalog::Catalog;
 use crate::catalog::Directory;
 use crate::catalog::DirectoryKind;
 use crate::catalog::Node;
+use crate::catalog::ROOT;
 use crate::error::Error;
 use crate::error::Result;
 use crate::policy::FileState;
 use crate::policy::Refusal;
 use crate::policy::Retention;
 use crate::policy::Target;
+use crate::policy::limits::Amounts;
+use crate::policy::limits::Limit;
 use crate::policy::name::Name;
 use crate::policy::name::PATH_BYTES_MAX;
 use crate::policy::name::StorePath;
 
 /// How many files may be open for writing at a time.
-pub const OPEN_FILES_MAX: usize = 1024;
+pub const OPEN_FILES_MAX: u64 = 1024;
 
 /// All that is known. One lock guards it; nothing waits for a disk while holding that.
 #[derive(Debug)]
@@ -43,13 +48,19 @@ pub(crate) struct State {
     pub(crate) strays: BTreeSet<StorePath>,
     /// Finished files whose data still stands in `open/`, under this name.
     pub(crate) unplaced: HashMap<u64, Vec<u8>>,
+    /// What each class has of what is limited, by the number of its directory.
+    meters: HashMap<u64, Arc<Meter>>,
+    /// The size of the disk when it was last asked.
+    pub(crate) disk_bytes: u64,
     /// What somebody should look at.
-    pub(crate) alarms: Vec<String>,
+    alarms: Vec<String>,
     /// Why nothing expires for now.
     pub(crate) doubts: BTreeMap<Doubt, String>,
     /// Finished files whose data is not what was sealed, and what is wrong with it. While one of
     /// them is under retention, nothing of its class expires: an older backup may be all there is.
     pub(crate) damaged: BTreeMap<u64, String>,
+    /// What is running out, and what to do about it.
+    scarce: BTreeMap<Scarce, String>,
     /// Why nothing is accepted any more.
     pub(crate) stopped: Option<String>,
 }
@@ -63,6 +74,15 @@ pub(crate) enum Doubt {
     Noted,
 }
 
+/// What can run out.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Scarce {
+    /// The disk.
+    Room,
+    /// What the class with this directory may have.
+    Class(u64, Limit),
+}
+
 impl State {
     pub(crate) fn new(catalog: Catalog) -> Self {
         Self {
@@ -74,9 +94,12 @@ impl State {
             leaving_names: HashSet::new(),
             strays: BTreeSet::new(),
             unplaced: HashMap::new(),
+            meters: HashMap::new(),
+            disk_bytes: 0,
             alarms: Vec::new(),
             doubts: BTreeMap::new(),
             damaged: BTreeMap::new(),
+            scarce: BTreeMap::new(),
             stopped: None,
         }
     }
@@ -106,7 +129,8 @@ impl State {
         let doubts = self.doubts.values().map(|why| format!("nothing expires: {why}"));
         let known = self.damaged.iter().filter(|(id, _)| self.catalog.get_file(**id).is_some());
         let damaged = known.map(|(id, what)| format!("{}: {what}", self.catalog.path(*id)));
-        self.alarms.iter().cloned().chain(doubts).chain(damaged).collect()
+        let scarce = self.scarce.values().cloned();
+        self.alarms.iter().cloned().chain(doubts).chain(damaged).chain(scarce).collect()
     }
 
     /// Whether what is over in the class of a file stays all the same: something is in doubt.
@@ -126,6 +150,19 @@ impl State {
         if !self.alarms.contains(&what) {
             self.alarms.push(what);
         }
+    }
+
+    /// Notes what is running out by now. What is not among it any more raises no alarm from here on.
+    pub(crate) fn scarce(&mut self, by_now: BTreeMap<Scarce, String>) {
+        for (what, alarm) in &by_now {
+            if !self.scarce.contains_key(what) {
+                tracing::error!(%alarm);
+            }
+        }
+        for (_, alarm) in self.scarce.iter().filter(|(what, _)| !by_now.contains_key(what)) {
+            tracing::info!(%alarm, "over");
+        }
+        self.scarce = by_now;
     }
 
     /// A directory that is there and stays there.
@@ -215,13 +252,48 @@ impl State {
         }
     }
 
-    /// Refuses a path that the disk below could not take as one.
-    pub(crate) fn check_depth(&self, parent: u64, name: &Name) -> Result<()> {
+    /// Refuses a path that the disk below could not take as one, and a name that is taken.
+    pub(crate) fn check_new(&self, parent: u64, name: &Name) -> Result<()> {
         let path = self.catalog.path(parent).join(name.as_bytes());
         if path.as_bytes().len() > PATH_BYTES_MAX {
             return Err(Refusal::TooDeep.into());
         }
+        if !self.is_free(parent, name) {
+            return Err(Refusal::NameTaken.into());
+        }
         Ok(())
+    }
+
+    /// Tells the meters what the catalog says by now.
+    pub(crate) fn settle(&mut self, now_ms: i64) {
+        let Some(root) = self.catalog.get_directory(ROOT) else { return };
+        let classes = root.children.values().filter_map(|id| self.catalog.class_of(*id));
+        for (class, rule) in classes {
+            let may_have = Amounts::of(&rule.limits, self.disk_bytes);
+            let meter = self.meters.entry(class).or_default();
+            meter.settle(self.catalog.usage(class, now_ms), may_have);
+        }
+    }
+
+    /// Counts what is about to come to the class of a directory, unless a limit says no.
+    pub(crate) fn share(&mut self, within: u64, more: Amounts, now_ms: i64) -> Result<Share> {
+        let (class, _) = self.catalog.class_of(within).ok_or(Refusal::NotAClass)?;
+        self.settle(now_ms);
+        let meter = self.meters.get(&class).ok_or(Refusal::NotAClass)?;
+        Ok(Share::of(meter, more)?)
+    }
+
+    /// What each class has, by the number of its directory, and what it may have.
+    pub(crate) fn meters(&self) -> impl Iterator<Item = (u64, Amounts, Amounts)> {
+        self.meters.iter().map(|(class, meter)| {
+            let (has, may_have) = meter.amounts();
+            (*class, has, may_have)
+        })
+    }
+
+    /// How many files somebody holds open for writing.
+    pub(crate) fn open_files(&self) -> u64 {
+        self.meters().map(|(_, has, _)| has.get(Limit::OpenFiles)).sum()
     }
 
     /// The next number.

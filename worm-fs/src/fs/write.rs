@@ -10,6 +10,7 @@ use super::WormFs;
 use super::attributes::attributes;
 use super::attributes::of_open;
 use super::handles::Handle;
+use super::meter::Allowance;
 use super::open_file::Ending;
 use super::open_file::OpenFile;
 use super::open_file::Outcome;
@@ -23,6 +24,7 @@ use crate::policy::FileState;
 use crate::policy::Refusal;
 use crate::policy::Request;
 use crate::policy::Target;
+use crate::policy::limits::Amounts;
 use crate::policy::name::Name;
 use crate::record::Event;
 use crate::store::layout::OpenName;
@@ -91,17 +93,21 @@ impl WormFs {
     ) -> Result<(Attributes, HandleId)> {
         self.writable(place)?;
         let name = Name::new(name)?;
-        let now_ms = self.now_ms();
-        let id = {
+        let (now_ms, look) = (self.now_ms(), self.room.look()?);
+        let (id, share) = {
             let mut state = self.state.write();
             state.accepting()?;
             state.directory(parent)?;
             policy::verdict(Request::Create, state.target(parent, now_ms)?)?;
-            state.check_depth(parent, &name)?;
-            if state.open.len() >= OPEN_FILES_MAX {
+            state.check_new(parent, &name)?;
+            look.admit()?;
+            state.disk_bytes = look.disk_bytes;
+            let share = state.share(parent, Amounts::OPEN_FILE, now_ms)?;
+            // This one is counted already.
+            if state.open_files() > OPEN_FILES_MAX {
                 return Err(Refusal::TooManyOpen.into());
             }
-            state.reserve(parent, &name)?
+            (state.reserve(parent, &name)?, share)
         };
         let open_name = OpenName { id, parent, name: name.clone() };
         let file = match self.store.create_open(&open_name) {
@@ -112,7 +118,9 @@ impl WormFs {
             }
         };
         let owner = Owner { mode: mode & 0o7777, uid: caller.uid, gid: caller.gid };
-        let open = Arc::new(OpenFile::new(open_name, file, owner, self.system_ns()));
+        let allowance = Allowance::new(share, Arc::clone(&self.room));
+        let open = OpenFile::new(open_name, file, owner, allowance, &self.clock.read());
+        let open = Arc::new(open);
         self.state.write().open.insert(id, Arc::clone(&open));
         Ok((of_open(&open), self.handles.add(Handle::Writer(open))))
     }
@@ -170,20 +178,21 @@ impl WormFs {
     /// Writes bytes, at any offset, until the file is closed or committed.
     ///
     /// # Errors
-    /// [`Refusal::Sealed`] after that, or what the disk says.
+    /// [`Refusal::Sealed`] after that; [`Refusal::OverLimit`] or [`Refusal::NoRoom`], after
+    /// which the file cannot become whole any more; or what the disk says.
     pub fn write(&self, handle: HandleId, offset: u64, bytes: &[u8]) -> Result<usize> {
-        self.handles.writer(handle)?.write(offset, bytes, self.system_ns())
+        self.handles.writer(handle)?.write(offset, bytes, &self.clock.read())
     }
 
     /// Reserves room.
     ///
     /// # Errors
-    /// As for [`Self::write`]; [`Refusal::Unsupported`] for every mode but 0 and `KEEP_SIZE`.
+    /// As for [`Self::write`], but it spoils nothing; [`Refusal::Unsupported`] for every mode but 0 and `KEEP_SIZE`.
     pub fn allocate(&self, handle: HandleId, offset: u64, bytes: u64, mode: u32) -> Result<()> {
-        let open = self.handles.writer(handle)?;
+        let (open, reading) = (self.handles.writer(handle)?, self.clock.read());
         match rustix::fs::FallocateFlags::from_bits_retain(mode) {
-            flags if flags.is_empty() => open.allocate(offset, bytes, false),
-            rustix::fs::FallocateFlags::KEEP_SIZE => open.allocate(offset, bytes, true),
+            flags if flags.is_empty() => open.allocate(offset, bytes, false, &reading),
+            rustix::fs::FallocateFlags::KEEP_SIZE => open.allocate(offset, bytes, true, &reading),
             _ => {
                 let target = Target::File(open.file_state(true));
                 policy::verdict(Request::AllocateOtherwise, target)?;
@@ -226,7 +235,7 @@ impl WormFs {
         }
         let open = self.state.read().open.get(&id).cloned().ok_or(Refusal::Sealed)?;
         if let Some(bytes) = change.size {
-            open.set_length(bytes, self.system_ns())?;
+            open.set_length(bytes, &self.clock.read())?;
         }
         let owner = |owner: &mut Owner| {
             owner.mode = change.mode.unwrap_or(owner.mode) & 0o7777;
@@ -250,6 +259,7 @@ impl WormFs {
         };
         // The times of a directory tell of its last change and nothing else.
         if change.mode.is_some() || change.uid.is_some() || change.gid.is_some() {
+            let _until_recorded = self.share(id, Amounts::CHANGE)?;
             self.commit(vec![event])?;
         }
         self.attributes(Place::Active, id)

@@ -15,6 +15,7 @@ use crate::policy::FileState;
 use crate::policy::Refusal;
 use crate::policy::Request;
 use crate::policy::Retention;
+use crate::policy::limits::Amounts;
 use crate::record::Actor;
 
 /// How long a request for the digest of a closed file waits for the seal.
@@ -160,6 +161,7 @@ impl WormFs {
         self.allowed(place, id, Request::SetRetention)?;
         let lag = self.lag_ms();
         let wanted_ms = parse_moment(value)?.checked_sub(lag).ok_or(Refusal::BadValue)?;
+        let _until_recorded = self.share(id, Amounts::CHANGE)?;
         self.lengthen(id, wanted_ms, Actor::user(caller.uid), None)
     }
 

@@ -1,5 +1,7 @@
 //! PURE: why a request is turned down.
 
+use super::limits::Limit;
+
 /// Why a request is turned down by the rules of the file system, as opposed to by the disk.
 ///
 /// Each has one errno, in `error.rs`, and one line in `docs/semantics.md`.
@@ -71,6 +73,12 @@ pub enum Refusal {
     /// As many files are open for writing as the store allows.
     #[error("too many files are being written")]
     TooManyOpen,
+    /// The class has as much of something as its rule allows.
+    #[error("the class is at its limit: limits.{0} in worm.toml")]
+    OverLimit(Limit),
+    /// What is left of the disk is reserved for the ledger.
+    #[error("the disk is full, up to the reserve of the ledger")]
+    NoRoom,
     /// Only the admin may do this.
     #[error("only the admin may do this")]
     NotTheAdmin,
@@ -103,6 +111,14 @@ impl Refusal {
             Self::RetentionShortened => "retention_shortened",
             Self::BadValue => "bad_value",
             Self::TooManyOpen => "too_many_open",
+            Self::OverLimit(Limit::Bytes) => "over_bytes",
+            Self::OverLimit(Limit::FileBytes) => "over_file_bytes",
+            Self::OverLimit(Limit::Files) => "over_files",
+            Self::OverLimit(Limit::Directories) => "over_directories",
+            Self::OverLimit(Limit::OpenFiles) => "over_open_files",
+            Self::OverLimit(Limit::BytesPerDay) => "over_bytes_per_day",
+            Self::OverLimit(Limit::CreatesPerDay) => "over_creates_per_day",
+            Self::NoRoom => "no_room",
             Self::NotTheAdmin => "not_the_admin",
         }
     }
