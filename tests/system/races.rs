@@ -1,5 +1,6 @@
 //! What happens at the same time, and what runs out. Each was found by trying it.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
@@ -194,10 +195,10 @@ fn a_directory_can_be_made_again_while_it_is_removed() {
 struct SmallDisk<'a>(&'a Path);
 
 impl<'a> SmallDisk<'a> {
-    fn new(path: &'a Path) -> Self {
+    fn new(path: &'a Path, options: &CStr) -> Self {
         std::fs::create_dir(path).unwrap();
         let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("small", path, "tmpfs", flags, Some(c"size=16m")).unwrap();
+        rustix::mount::mount("small", path, "tmpfs", flags, Some(options)).unwrap();
         Self(path)
     }
 }
@@ -212,7 +213,7 @@ impl Drop for SmallDisk<'_> {
 fn room_that_could_not_be_reserved_spoils_nothing() {
     let daemon = Daemon::prepare();
     let store = daemon.store();
-    let _disk = SmallDisk::new(&store);
+    let _disk = SmallDisk::new(&store, c"size=16m");
     daemon.mount(&[]).success();
     let path = daemon.active().join("daily/x");
     let file = File::create_new(&path).unwrap();
@@ -232,7 +233,7 @@ fn a_disk_full_up_to_the_reserve_takes_nothing_new_and_seals_what_is_there() {
     const RESERVE: u64 = 2 << 20;
     let daemon = Daemon::prepare();
     let (store, config) = (daemon.store(), daemon.directory().join("worm.toml"));
-    let _disk = SmallDisk::new(&store);
+    let _disk = SmallDisk::new(&store, c"size=16m");
     let mut toml = File::create_new(&config).unwrap();
     let shares = "bytes = \"100%\"\nbytes_per_day = \"100%\"";
     let text = format!(
@@ -266,6 +267,25 @@ fn a_disk_full_up_to_the_reserve_takes_nothing_new_and_seals_what_is_there() {
     drop((open, big));
     let digest = daemon.wait(&small);
     assert_eq!(sha256(&small), digest);
+    daemon.verify();
+    daemon.worm("umount", &daemon.active(), &["--guard"]).success();
+}
+
+#[test]
+fn a_disk_without_inodes_takes_nothing_new_and_seals_what_is_there() {
+    let daemon = Daemon::prepare();
+    let store = daemon.store();
+    let _disk = SmallDisk::new(&store, c"size=16m,nr_inodes=150");
+    daemon.mount(&[]).success();
+    let first = daemon.active().join("daily/first");
+    let open = File::create_new(&first).unwrap();
+    let full = (0..150)
+        .find_map(|number| File::create_new(daemon.active().join(format!("daily/{number}"))).err());
+    assert_eq!(full.and_then(|error| error.raw_os_error()), Some(libc::ENOSPC));
+    let left = rustix::fs::statvfs(&store).unwrap().f_ffree;
+    assert!((60..=64).contains(&left), "{left}");
+    drop(open);
+    daemon.wait(&first);
     daemon.verify();
     daemon.worm("umount", &daemon.active(), &["--guard"]).success();
 }

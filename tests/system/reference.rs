@@ -397,6 +397,10 @@ fn run(worm: &dyn Session, requests: &[Request]) {
     let _same = model.apply(Request::Restart(End::Crash));
     real.apply(Request::Restart(End::Crash)).unwrap();
     compare(worm, &model);
+    let guest = worm.fs().usage().into_iter().find(|class| class.class == "guest").unwrap();
+    let files = guest.limits.iter().find(|row| row.name == "files").unwrap().used;
+    let named = model.names.values().filter(|node| !node.is_directory()).count();
+    assert_eq!(files, (named + model.incomplete.len()) as u64);
     let report = worm_fs::verify::verify(&worm.ground().store(), 1, &Default::default()).unwrap();
     assert!(report.problems.is_empty(), "{report:?}");
 }

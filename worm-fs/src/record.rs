@@ -155,6 +155,35 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_paths_fit_into_a_line_and_what_is_longer_is_no_line() {
+        let path = (0..16).fold(StorePath::root(), |path, _| path.join(&[b'\xff'; 255]));
+        assert_eq!(path.as_bytes().len(), crate::policy::name::PATH_BYTES_MAX);
+        let line = |why_bytes| Line {
+            seq: u64::MAX,
+            prev: Digest::ZERO,
+            clock_ms: i64::MIN,
+            time: "2026-01-18T00:00:00.000Z".into(),
+            event: Event::Incomplete {
+                id: u64::MAX,
+                path: path.clone(),
+                meant: path.clone(),
+                size: u64::MAX,
+                mode: u32::MAX,
+                uid: u32::MAX,
+                gid: u32::MAX,
+                mtime_ns: i64::MIN,
+                retain_until_ms: i64::MIN,
+                why: "x".repeat(why_bytes),
+            },
+        };
+        let encoded = line(1000).encode().unwrap();
+        assert_eq!(Line::decode(&encoded).unwrap(), line(1000));
+        let room = 1000 + LINE_BYTES_MAX - encoded.len();
+        assert_eq!(line(room).encode().unwrap().len(), LINE_BYTES_MAX);
+        assert!(line(room + 1).encode().is_err());
+    }
+
+    #[test]
     fn a_newer_event_asks_for_the_newer_version() {
         let prev = Digest::ZERO;
         let text =

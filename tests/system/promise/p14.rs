@@ -94,6 +94,11 @@ worm_test!(open_files_up_to_the_limit_and_none_beyond, |worm| {
     worm.put(b"hourly/other", b"another class");
     worm.control(first, Control::Commit).unwrap();
     assert_eq!(worm.create(b"guest/c"), Err(Errno::MFILE), "its descriptor is open still");
+    let reader = worm.open_to_read(b"guest/b").unwrap();
+    close(worm, second);
+    // Who only reads, be it what was read while it was written, takes nothing of the class.
+    let second = soon(|| worm.create(b"guest/d"));
+    close(worm, reader);
     close(worm, first);
     let third = soon(|| worm.create(b"guest/c"));
     close(worm, second);

@@ -103,7 +103,8 @@ impl WormFs {
         }
         for (class, has, may_have) in state.meters() {
             for limit in limits::half_full(has, may_have) {
-                let (path, most) = (state.catalog.path(class), may_have.get(limit));
+                let path = state.catalog.path(class);
+                let most = shown(limit, may_have.get(limit));
                 let what = format!(
                     "class {path}: half of its limits.{limit} ({most}) is used: look who writes, \
                      or raise it in worm.toml"
@@ -112,5 +113,15 @@ impl WormFs {
             }
         }
         state.scarce(scarce);
+    }
+}
+
+/// A number as a person reads it.
+fn shown(limit: Limit, amount: u64) -> String {
+    match limit {
+        Limit::Bytes | Limit::FileBytes | Limit::BytesPerDay => format!("{} MiB", amount >> 20),
+        Limit::Files | Limit::Directories | Limit::OpenFiles | Limit::CreatesPerDay => {
+            amount.to_string()
+        }
     }
 }

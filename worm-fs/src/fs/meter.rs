@@ -117,11 +117,13 @@ pub(crate) struct Allowance {
     room: Arc<Room>,
     /// How long the file was at its longest, or how far room was reserved for it.
     reserved: u64,
+    is_recorded: bool,
+    is_closed: bool,
 }
 
 impl Allowance {
     pub(crate) fn new(share: Share, room: Arc<Room>) -> Self {
-        Self { share, room, reserved: 0 }
+        Self { share, room, reserved: 0, is_recorded: false, is_closed: false }
     }
 
     /// Takes what is needed to put so many bytes into a file that then reaches to `end`, and
@@ -151,10 +153,24 @@ impl Allowance {
         self.reserved > bytes
     }
 
-    /// From here on the catalog counts the file, and not we. What is left is its descriptor,
-    /// for as long as somebody has that open.
+    /// From here on the catalog counts the file, and not we.
     pub(crate) fn is_recorded(&mut self) {
-        self.share.shrink_to(Amounts::NONE.with(Limit::OpenFiles, 1));
+        self.is_recorded = true;
+        self.settle();
+    }
+
+    /// Its writer has no descriptor any more. Who only reads it takes none of its class.
+    pub(crate) fn is_closed(&mut self) {
+        self.is_closed = true;
+        self.settle();
+    }
+
+    /// What was recorded and is not closed still takes a descriptor.
+    fn settle(&mut self) {
+        if self.is_recorded {
+            let open_files = u64::from(!self.is_closed);
+            self.share.shrink_to(Amounts::NONE.with(Limit::OpenFiles, open_files));
+        }
     }
 }
 

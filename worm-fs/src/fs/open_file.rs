@@ -298,6 +298,11 @@ impl OpenFile {
         self.writing.lock().allowance.is_recorded();
     }
 
+    /// Nobody can write it any more.
+    pub(crate) fn is_closed(&self) {
+        self.writing.lock().allowance.is_closed();
+    }
+
     /// Sets attributes that will be sealed.
     pub(crate) fn set_attributes(
         &self,

@@ -323,6 +323,7 @@ impl WormFs {
     pub fn release(&self, handle: HandleId) -> Result<Option<Finish>> {
         match self.handles.remove(handle)? {
             Handle::Writer(open) => {
+                open.is_closed();
                 Ok(open.end(Ending::LastClose).map(|ended| Finish { open, ended }))
             }
             Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => Ok(None),
