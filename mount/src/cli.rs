@@ -6,6 +6,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use worm_fs::fs::SEGMENT_BYTES;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -87,6 +88,9 @@ pub(crate) struct MountArgs {
     /// How to log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+    /// From how many bytes on a segment of the ledger ends, for tests
+    #[arg(long, value_name = "N", hide = true, default_value_t = SEGMENT_BYTES)]
+    pub(crate) segment_bytes: u64,
     /// The command that waits for this daemon reads its standard output
     #[arg(long, hide = true)]
     pub(crate) report_ready: bool,

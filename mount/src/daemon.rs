@@ -92,7 +92,7 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
         WormFs::show(&plan.store, clock)?
     } else {
         let (store, key, config) = (plan.store.clone(), plan.key.clone(), plan.config.clone());
-        WormFs::serve(Options { store, key, config, clock })?
+        WormFs::serve(Options { store, key, config, clock, segment_bytes: args.segment_bytes })?
     };
     let mounts = match attach(&fs, places, &keeper, plan.settings) {
         Ok(mounts) => mounts,

@@ -135,11 +135,11 @@ fn plan(args: &MountArgs, asked: Asked) -> Outcome<Plan> {
     if !args.read_only {
         make_store(args, &clock)?;
     }
-    let (opened, _) = Store::open(&store, worm_fs::store::Access::Look)?;
-    let key = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(&opened.id));
+    let id = Store::id_of(&store)?;
+    let key = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(&id));
     let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     Ok(Plan {
-        id: opened.id,
+        id,
         store,
         mountpoint,
         view_group,

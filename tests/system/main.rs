@@ -8,6 +8,7 @@ mod containers;
 mod contention;
 mod crash;
 mod daemon;
+mod ledger;
 mod powercut;
 mod private;
 mod promise;

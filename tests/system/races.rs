@@ -24,6 +24,7 @@ use worm_fs::fs::Control;
 use worm_fs::fs::Descriptors;
 use worm_fs::fs::Options;
 use worm_fs::fs::Place;
+use worm_fs::fs::SEGMENT_BYTES;
 use worm_fs::fs::WormFs;
 use worm_fs::store::Store;
 
@@ -53,6 +54,7 @@ impl Ground {
             key: self.directory.path().join("key"),
             config: Config::parse(rules).unwrap(),
             clock: self.clock.clone(),
+            segment_bytes: SEGMENT_BYTES,
         })
         .unwrap()
     }

@@ -13,7 +13,11 @@ use system_tests::session::End;
 use system_tests::session::InProcess;
 use system_tests::session::Session;
 use system_tests::worm_test;
+use worm_fs::policy::name::StorePath;
+use worm_fs::record::Actor;
 use worm_fs::record::Digest;
+use worm_fs::record::Event;
+use worm_fs::record::Line;
 use worm_fs::store::OpenError;
 use worm_fs::verify::Progress;
 use worm_fs::verify::Report;
@@ -449,6 +453,33 @@ fn regression_an_unsigned_line_cannot_move_the_clock() {
     assert!(report.problems.iter().any(|problem| problem.what.contains("not signed")));
     let refused = worm.start().unwrap_err();
     assert!(matches!(&refused, OpenError::Damaged { what, .. } if what.contains("has not come")));
+}
+
+/// Found by thinking: lines beyond the head are taken up by a start, which then signs them.
+#[test]
+fn regression_an_unsigned_line_lifts_no_hold() {
+    let session = InProcess::default();
+    let worm: &dyn Session = &session;
+    worm.put(b"guest/a", b"a");
+    let (path, by) = (StorePath::decode("guest/a").unwrap(), Actor { uid: 0, login_uid: None });
+    worm.fs().hold(by, &path, "court", "case 12").unwrap();
+    worm.stop(End::Clean);
+    let segment = ledger(worm);
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let lines: Vec<_> = bytes.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut forged = Line::decode(lines[lines.len() - 1]).unwrap();
+    (forged.seq, forged.prev) = (forged.seq + 1, Digest::of(lines[lines.len() - 1]));
+    let id = lines.iter().find_map(|line| match Line::decode(line).unwrap().event {
+        Event::Held { id, .. } => Some(id),
+        _ => None,
+    });
+    let (hold, reason) = ("court".to_owned(), "over".to_owned());
+    forged.event = Event::HoldLifted { id: id.unwrap(), path, hold, reason, by };
+    bytes.extend(forged.encode().unwrap());
+    rewrite(&segment, &bytes);
+    check_found(worm, &["not signed"]);
+    worm.start().unwrap();
+    assert_eq!(worm.worm(b"guest/a", "holds").unwrap(), "court");
 }
 
 #[test]

@@ -3,10 +3,16 @@
 mod check;
 mod fold;
 mod groups;
+mod snapshot;
 mod usage;
+
+pub(crate) use snapshot::Decoder;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde::Serialize;
 
 use crate::clock::Anchor;
 use crate::clock::Credit;
@@ -18,6 +24,7 @@ use crate::record::Digest;
 use crate::record::Event;
 use crate::record::FORMAT;
 use crate::record::Line;
+use crate::record::Snapshot;
 
 pub use usage::Usage;
 
@@ -25,7 +32,7 @@ pub use usage::Usage;
 pub const ROOT: u64 = 1;
 
 /// A file or a directory.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node {
     /// A directory.
     Directory(Directory),
@@ -34,15 +41,18 @@ pub enum Node {
 }
 
 /// A directory and what is in it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Directory {
     /// The directory that it is in; the root is in itself.
     pub parent: u64,
     /// Its name; the root has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<Name>,
     /// What it is.
     pub kind: DirectoryKind,
     /// What is in it.
+    #[serde(skip)]
     pub children: BTreeMap<Name, u64>,
     /// Permission bits.
     pub mode: u32,
@@ -55,7 +65,8 @@ pub struct Directory {
 }
 
 /// The kinds of directory.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum DirectoryKind {
     /// The root of the mount.
     Root,
@@ -68,7 +79,8 @@ pub enum DirectoryKind {
 }
 
 /// A finished file.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct File {
     /// The directory that it is in.
     pub parent: u64,
@@ -77,6 +89,7 @@ pub struct File {
     /// Length in bytes.
     pub size: u64,
     /// SHA-256 of its bytes; absent when it is incomplete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
     /// Permission bits.
     pub mode: u32,
@@ -93,15 +106,19 @@ pub struct File {
     /// Its own retention end, on the retention clock; its group may end later.
     pub retain_until_ms: i64,
     /// The file that this is a sidecar of, by the rule that stood when it was sealed.
+    #[serde(skip)]
     pub main: Option<u64>,
     /// Its sidecars.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sidecars: Vec<u64>,
     /// It was sealed in governance mode: the admin may release it before its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub governance: bool,
 }
 
 /// A legal hold: what it is on stays until it is lifted.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Hold {
     /// What it is called.
     pub name: String,
@@ -132,7 +149,7 @@ pub struct Inconsistent {
 }
 
 /// The state of a store after some line of its ledger.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Catalog {
     /// The store's id.
     pub store: String,
@@ -153,6 +170,8 @@ pub struct Catalog {
     /// Files that this run removed, by path, with their length: a crash may have come before
     /// their data was unlinked.
     pub removed: HashMap<StorePath, u64>,
+    /// The snapshot that was recorded last.
+    pub snapshot: Option<Snapshot>,
     nodes: HashMap<u64, Node>,
     /// By the file that they were put on; they hold its whole group.
     holds: BTreeMap<u64, Vec<Hold>>,
@@ -193,6 +212,7 @@ impl Catalog {
             credits: Vec::new(),
             uncredited_ms: 0,
             removed: HashMap::new(),
+            snapshot: None,
             nodes: HashMap::from([(ROOT, Node::Directory(root))]),
             holds: BTreeMap::new(),
             usage: BTreeMap::new(),

@@ -52,7 +52,7 @@ pub struct Anchor {
 }
 
 /// A downtime that was credited, and when on the retention clock.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Credit {
     /// The retention clock after the credit.
     pub clock_ms: i64,

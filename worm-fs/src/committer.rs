@@ -25,10 +25,11 @@ use crate::fs::state::State;
 use crate::record::Digest;
 use crate::record::Event;
 use crate::record::Line;
+use crate::store::Ended;
 use crate::store::durable;
 use crate::store::layout;
-use crate::store::ledger::Appender;
-use crate::store::ledger::Trust;
+use crate::store::ledger::append::Appender;
+use crate::store::ledger::append::Trust;
 use crate::store::note::Head;
 use crate::store::note::StoreSigner;
 
@@ -100,6 +101,10 @@ pub(crate) struct Writer {
     pub(crate) signer: StoreSigner,
     pub(crate) state: Arc<RwLock<State>>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// From how many bytes on a segment ends.
+    pub(crate) segment_bytes: u64,
+    /// Who is told that one has ended.
+    pub(crate) ended: Sender<Ended>,
 }
 
 /// What the jobs of a batch touch.
@@ -206,6 +211,7 @@ impl Writer {
         if let Some(why) = self.state.read().stopped.clone() {
             return Err((why, Some(Errno::IO)));
         }
+        self.end_segment();
         let reading = self.clock.read();
         let (lines, bytes) =
             self.lines(batch, &reading).map_err(|why| (why, Some(Errno::INVAL)))?;
@@ -249,6 +255,25 @@ impl Writer {
         Ok(())
     }
 
+    /// Goes on in a new segment when it is time.
+    fn end_segment(&mut self) {
+        let ended = {
+            let catalog = &self.state.read().catalog;
+            if !ends_segment(catalog, self.ledger.bytes(), self.segment_bytes) {
+                return;
+            }
+            Ended { segment: self.ledger.segment(), seq: catalog.seq, digest: catalog.head }
+        };
+        match self.ledger.begin_next() {
+            Ok(()) => {
+                if let Err(error) = self.ended.send(ended) {
+                    tracing::warn!(%error, "no snapshot: the ledger is read from further back");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "no new segment: the old one goes on"),
+        }
+    }
+
     fn lines(
         &self,
         batch: Vec<Vec<Draft>>,
@@ -287,5 +312,36 @@ impl Writer {
         let mut state = self.state.write();
         state.alarm(why.to_owned());
         state.stopped = Some(why.to_owned());
+    }
+}
+
+/// Whether a segment of so many bytes takes no more lines: it is long enough, and longer than
+/// the snapshot that a start reads instead of what came before. Not while something is being
+/// removed: so whoever reads from its end on has no removal from before that to finish.
+fn ends_segment(catalog: &Catalog, bytes: u64, segment_bytes: u64) -> bool {
+    let snapshot_bytes = catalog.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes);
+    bytes > segment_bytes.max(snapshot_bytes) && catalog.removed.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::name::StorePath;
+    use crate::record::Snapshot;
+
+    #[test]
+    fn a_segment_ends_when_it_is_long_and_nothing_is_being_removed() {
+        let reading = Reading { boot: "b".into(), raw_ms: 0, suspend_ms: 0, system_ms: 0 };
+        let event = Event::Created { format: 1, store: "s".into(), key: "k".into(), reading };
+        let first = Line { seq: 1, prev: Digest::ZERO, clock_ms: 0, time: String::new(), event };
+        let mut catalog = Catalog::new(&first).unwrap();
+        assert!(!ends_segment(&catalog, 100, 100));
+        assert!(ends_segment(&catalog, 101, 100));
+        let (number, up_to, sha256, bytes) = (1, 1, Digest::ZERO, 500);
+        catalog.snapshot = Some(Snapshot { number, up_to, sha256, bytes });
+        assert!(!ends_segment(&catalog, 500, 100));
+        assert!(ends_segment(&catalog, 501, 100));
+        catalog.removed.insert(StorePath::decode("hourly/a").unwrap(), 1);
+        assert!(!ends_segment(&catalog, 501, 100));
     }
 }

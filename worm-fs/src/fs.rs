@@ -14,15 +14,18 @@ pub(crate) mod meter;
 pub(crate) mod namespace;
 pub(crate) mod open_file;
 pub(crate) mod read;
+pub(crate) mod snapshots;
 pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod write;
 pub(crate) mod xattr;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::Sender;
 use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use parking_lot::RwLock;
@@ -37,6 +40,7 @@ pub use read::Content;
 pub use read::Entry;
 pub use start::Descriptors;
 pub use start::Options;
+pub use start::SEGMENT_BYTES;
 pub use state::OPEN_FILES_MAX;
 pub use write::AttributeChange;
 pub use write::Control;
@@ -130,6 +134,9 @@ pub struct WormFs {
     refusals: Refusals,
     /// What is left of the disk.
     room: Arc<Room>,
+    /// Set when what runs in the background should stop.
+    ending: AtomicBool,
+    background: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for WormFs {

@@ -14,6 +14,7 @@ use sha2::Sha256;
 pub use event::Actor;
 pub use event::Event;
 pub use event::Removal;
+pub use event::Snapshot;
 
 /// The newest format that this version writes and reads.
 pub const FORMAT: u32 = 1;
@@ -152,6 +153,16 @@ mod tests {
         assert!(text.starts_with(r#"{"seq":7,"prev":""#), "{text}");
         assert!(text.contains(r#""event":"removed","id":9,"path":"hourly/a b%0A""#), "{text}");
         assert_eq!(Line::decode(&bytes).unwrap(), line);
+    }
+
+    /// Found when a field of an event was called as one of the line is.
+    #[test]
+    fn regression_the_record_of_a_snapshot_can_be_read() {
+        let (number, up_to, sha256, bytes) = (1, 2, Digest::of(b"x"), 3);
+        let event = Event::Snapshot(Snapshot { number, up_to, sha256, bytes });
+        let (prev, time) = (Digest::of(b"before"), "2026-01-18T00:00:00Z".into());
+        let line = Line { seq: 7, prev, clock_ms: 0, time, event };
+        assert_eq!(Line::decode(&line.encode().unwrap()).unwrap(), line);
     }
 
     #[test]

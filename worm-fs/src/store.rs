@@ -7,8 +7,10 @@ pub(crate) mod durable;
 pub(crate) mod files;
 pub mod layout;
 pub mod ledger;
+pub(crate) mod load;
 pub mod note;
 pub mod recover;
+pub(crate) mod snapshot;
 
 use std::fs::File;
 use std::io;
@@ -24,14 +26,9 @@ use rustix::io::Errno;
 use serde::Deserialize;
 use serde::Serialize;
 
-use crate::catalog::Catalog;
-use crate::catalog::Inconsistent;
-use crate::clock::Anchor;
-use crate::clock::HOUR_MS;
-use crate::clock::Reading;
-use crate::clock::rfc3339;
 use crate::record::FORMAT;
-use ledger::LedgerError;
+pub use load::Ended;
+pub use load::Loaded;
 use note::Head;
 use note::NoteError;
 use note::StoreSigner;
@@ -122,62 +119,12 @@ pub struct Store {
     pub(crate) open: OwnedFd,
     pub(crate) data: OwnedFd,
     pub(crate) ledger: OwnedFd,
+    /// Absent in a store that no version with snapshots has served yet.
+    pub(crate) snapshot: Option<OwnedFd>,
+    access: Access,
     public: String,
     /// Held for as long as the store is served.
     _lock: Option<File>,
-}
-
-/// What a store's ledger amounts to.
-#[derive(Debug)]
-pub struct Loaded {
-    /// What is alive.
-    pub catalog: Catalog,
-    /// Where the ledger ends on disk.
-    pub end: ledger::End,
-    /// How far the signed head reaches.
-    pub signed: u64,
-    /// The newest clock that the signed part of the ledger knows.
-    pub signed_anchor: Anchor,
-    /// How many of the downtimes credited are in the signed part.
-    pub signed_credits: usize,
-    /// The latest moment that a line beyond the signed head claims, on the retention clock.
-    pub unsigned_ms: Option<i64>,
-}
-
-/// How far the unsigned end of a ledger may be ahead of the last signed note of the clocks when
-/// the machine was started anew since: the clocks are noted every hour.
-const UNSIGNED_MS_MAX: i64 = 2 * HOUR_MS;
-
-impl Loaded {
-    /// Whether the lines beyond the signed head can be what a crash left behind. Nobody signed
-    /// them, so they are not to be believed about the time: else whoever can write the file
-    /// could make everything expire.
-    ///
-    /// # Errors
-    /// One sentence that says what is wrong.
-    pub fn check_unsigned(&self, reading: &Reading) -> Result<(), String> {
-        let Some(claimed_ms) = self.unsigned_ms else { return Ok(()) };
-        let anchor = &self.signed_anchor;
-        let latest_ms = if reading.boot == anchor.reading.boot {
-            anchor.now(reading)
-        } else {
-            // A daemon that had just begun may have credited a downtime: no more of it than this
-            // start would credit itself.
-            let (signed, unsigned) = self.catalog.credits.split_at(self.signed_credits);
-            let claimed_ms: i64 = unsigned.iter().map(|credit| credit.credit_ms).sum();
-            let (_, credit_ms) = anchor.restart(reading.clone(), signed);
-            let most_ms = UNSIGNED_MS_MAX.saturating_add(claimed_ms.min(credit_ms));
-            anchor.clock_ms.saturating_add(most_ms)
-        };
-        if claimed_ms <= latest_ms {
-            return Ok(());
-        }
-        Err(format!(
-            "the lines after {} are not signed and claim a time that has not come ({})",
-            self.signed,
-            rfc3339(claimed_ms)
-        ))
-    }
 }
 
 /// Whether a store is opened to be served or only looked at.
@@ -187,6 +134,9 @@ pub enum Access {
     Serve,
     /// To look at it: changes nothing, also while a daemon serves it.
     Look,
+    /// To check it: as to look at it, but the ledger is read from its first line, whatever
+    /// snapshots there are, and they are compared with it.
+    Check,
 }
 
 impl Store {
@@ -196,21 +146,7 @@ impl Store {
     /// [`OpenError`]
     pub fn open(path: &Path, access: Access) -> Result<(Self, Loaded), OpenError> {
         let doing = || format!("open the store {}", path.display());
-        let root: OwnedFd = match File::open(path) {
-            Ok(root) => root.into(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(OpenError::NotAStore(path.to_owned()));
-            }
-            Err(error) => return Err(disk(doing())(error)),
-        };
-        let json = match read_small(&root, layout::STORE_JSON) {
-            Ok(json) => json,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(OpenError::NotAStore(path.to_owned()));
-            }
-            Err(error) => return Err(disk(doing())(error)),
-        };
-        let json = parse_store_json(path, &json)?;
+        let (root, json) = read_store_json(path)?;
         let open = |name: &str| {
             durable::open_directory(&root, name.as_bytes()).map_err(|error| OpenError::Damaged {
                 path: path.to_owned(),
@@ -221,64 +157,29 @@ impl Store {
             (open(layout::OPEN)?, open(layout::DATA)?, open(layout::LEDGER)?);
         let lock = match access {
             Access::Serve => Some(take_lock(path, &root)?),
-            Access::Look => None,
+            Access::Look | Access::Check => None,
         };
-        let path = path.to_owned();
+        if access == Access::Serve {
+            durable::make_directory(&root, layout::SNAPSHOT.as_bytes()).map_err(disk(doing()))?;
+        }
+        let snapshot = match durable::open_directory(&root, layout::SNAPSHOT.as_bytes()) {
+            Ok(snapshot) => Some(snapshot),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(disk(doing())(error)),
+        };
+        let (path, id, public) = (path.to_owned(), json.store, json.key);
         let store =
-            Self { path, id: json.store, root, open, data, ledger, public: json.key, _lock: lock };
+            Self { path, id, root, open, data, ledger, snapshot, access, public, _lock: lock };
         let loaded = store.load()?;
         Ok((store, loaded))
     }
 
-    /// Reads the ledger once more, for those who look while a daemon writes.
+    /// The id of the store in a directory, without reading its ledger.
     ///
     /// # Errors
     /// [`OpenError`]
-    pub fn load(&self) -> Result<Loaded, OpenError> {
-        let damaged = |what: String| OpenError::Damaged { path: self.path.clone(), what };
-        let head = match self.head() {
-            Ok(head) => head,
-            Err(error) => return Err(damaged(format!("head: {error}"))),
-        };
-        let mut catalog: Option<Catalog> = None;
-        let (mut signed_anchor, mut signed_credits, mut unsigned_ms) = (None, 0, None);
-        let end = ledger::read(&self.ledger, head.seq, |line, digest| -> Result<(), Stop> {
-            let state = match &mut catalog {
-                Some(state) => state,
-                None => catalog.insert(Catalog::new(&line)?),
-            };
-            state.apply(&line, digest)?;
-            if line.seq == head.seq {
-                signed_anchor = Some(state.anchor.clone());
-                signed_credits = state.credits.len();
-            } else if line.seq > head.seq {
-                unsigned_ms = unsigned_ms.max(Some(line.clock_ms));
-            }
-            if line.seq == head.seq && digest != head.digest {
-                return Err(Stop::Head(line.seq));
-            }
-            Ok(())
-        })
-        .map_err(|stop| match stop {
-            Stop::Ledger(LedgerError::Newer { segment, line, what }) => OpenError::Newer {
-                path: self.path.clone(),
-                what: format!("{segment} line {line}: {what}"),
-            },
-            Stop::Ledger(error) => damaged(error.to_string()),
-            Stop::Inconsistent(error) => damaged(error.to_string()),
-            Stop::Head(seq) => damaged(format!("line {seq} is not the one that was signed")),
-        })?;
-        let catalog = catalog.ok_or_else(|| damaged("the ledger is empty".to_owned()))?;
-        if catalog.store != self.id || catalog.key != self.public {
-            return Err(damaged("store.json and the ledger are not of the same store".to_owned()));
-        }
-        let Some(signed_anchor) = signed_anchor else {
-            return Err(damaged(format!(
-                "the ledger ends at line {}, but line {} was signed",
-                catalog.seq, head.seq
-            )));
-        };
-        Ok(Loaded { catalog, end, signed: head.seq, signed_anchor, signed_credits, unsigned_ms })
+    pub fn id_of(path: &Path) -> Result<String, OpenError> {
+        Ok(read_store_json(path)?.1.store)
     }
 
     /// The newest signed head, checked with the store's own public key.
@@ -321,23 +222,19 @@ impl Store {
     }
 }
 
-/// What can stop the reading of a ledger.
-enum Stop {
-    Ledger(LedgerError),
-    Inconsistent(Inconsistent),
-    Head(u64),
-}
-
-impl From<LedgerError> for Stop {
-    fn from(error: LedgerError) -> Self {
-        Self::Ledger(error)
-    }
-}
-
-impl From<Inconsistent> for Stop {
-    fn from(error: Inconsistent) -> Self {
-        Self::Inconsistent(error)
-    }
+/// The directory of a store, and what it says it is.
+fn read_store_json(path: &Path) -> Result<(OwnedFd, StoreJson), OpenError> {
+    let fail = |error: io::Error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            OpenError::NotAStore(path.to_owned())
+        } else {
+            disk(format!("open the store {}", path.display()))(error)
+        }
+    };
+    let root: OwnedFd = File::open(path).map_err(fail)?.into();
+    let json = read_small(&root, layout::STORE_JSON).map_err(fail)?;
+    let json = parse_store_json(path, &json)?;
+    Ok((root, json))
 }
 
 fn parse_store_json(path: &Path, json: &[u8]) -> Result<StoreJson, OpenError> {

@@ -15,3 +15,12 @@ pub(crate) fn start_writing_back(file: &File, offset: u64, bytes: u64) {
         libc::sync_file_range(file.as_raw_fd(), offset, bytes, libc::SYNC_FILE_RANGE_WRITE)
     };
 }
+
+/// Lets every other thread go first, with the processor and, where the disk's scheduler knows
+/// of it, with the disk.
+pub(crate) fn yield_to_others() {
+    // Of the calling thread alone, on Linux.
+    if let Err(error) = rustix::process::setpriority_process(None, 19) {
+        tracing::debug!(%error, "the priority stays");
+    }
+}

@@ -79,7 +79,7 @@ struct Task {
 /// # Errors
 /// When there is no store, or the disk fails. A damaged store is a [`Report`] with problems.
 pub fn verify(path: &Path, threads: usize, progress: &Progress) -> Result<Report, OpenError> {
-    let (store, loaded) = match Store::open(path, Access::Look) {
+    let (store, loaded) = match Store::open(path, Access::Check) {
         Ok(opened) => opened,
         Err(OpenError::Damaged { what, .. }) => {
             let problem = Problem { path: path.display().to_string(), what };
@@ -122,6 +122,8 @@ pub fn verify(path: &Path, threads: usize, progress: &Progress) -> Result<Report
         );
     }
     report.problems.extend(unsigned(&store, &loaded));
+    let snapshots = loaded.findings.into_iter();
+    report.problems.extend(snapshots.map(|(path, what)| Problem { path, what }));
     report.problems.sort();
     Ok(report)
 }
@@ -129,7 +131,7 @@ pub fn verify(path: &Path, threads: usize, progress: &Progress) -> Result<Report
 /// Lines that the signed head does not reach. A daemon at work signs them in a moment; without
 /// one, a crash may have left them, or somebody who has no key may have written them.
 fn unsigned(store: &Store, loaded: &Loaded) -> Option<Problem> {
-    let lines = loaded.catalog.seq;
+    let lines = loaded.catalog.seq + u64::from(loaded.end.bare);
     for _ in 0..SIGNING_TRIES {
         if store.head().is_ok_and(|head| head.seq >= lines) {
             return None;

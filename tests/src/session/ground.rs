@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 use worm_fs::clock::ManualClock;
@@ -10,6 +12,7 @@ use worm_fs::config::ClassRule;
 use worm_fs::config::Config;
 use worm_fs::fs::Options;
 use worm_fs::fs::Place;
+use worm_fs::fs::SEGMENT_BYTES;
 use worm_fs::store::OpenError;
 use worm_fs::store::Store;
 
@@ -43,6 +46,8 @@ pub struct Ground {
     /// What everything goes by.
     pub clock: Arc<ManualClock>,
     config: Mutex<Config>,
+    /// How long a segment of the ledger is, from the next start on.
+    pub segment_bytes: AtomicU64,
 }
 
 impl Default for Ground {
@@ -64,7 +69,8 @@ impl Ground {
         let directory = tempfile::tempdir().expect("make a temporary directory");
         let clock = Arc::new(ManualClock::new(START_MS));
         let config = Mutex::new(Config::parse(config).expect("the configuration of the tests"));
-        let ground = Self { directory, clock, config };
+        let segment_bytes = AtomicU64::new(SEGMENT_BYTES);
+        let ground = Self { directory, clock, config, segment_bytes };
         for place in [ground.active(), ground.view()] {
             std::fs::create_dir(place).expect("make a mount point");
         }
@@ -142,6 +148,7 @@ impl Ground {
             key: self.key(),
             config: self.config.lock().expect("no panic").clone(),
             clock: Arc::clone(&self.clock) as _,
+            segment_bytes: self.segment_bytes.load(Ordering::Relaxed),
         }
     }
 }

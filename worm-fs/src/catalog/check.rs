@@ -15,6 +15,10 @@ impl Catalog {
         match event {
             Event::Created { .. } => Err("a store is made once".to_owned()),
             Event::Started { .. } | Event::Clock { .. } => Ok(()),
+            Event::Snapshot(snapshot) if snapshot.up_to > self.seq => {
+                Err(format!("snapshot {}: of a line that is not there", snapshot.number))
+            }
+            Event::Snapshot(_) => Ok(()),
             Event::ClockCredited { credit_ms, .. } if *credit_ms <= 0 => {
                 Err("the retention clock never goes back".to_owned())
             }

@@ -11,10 +11,12 @@ use super::Inconsistent;
 use super::Node;
 use crate::clock::Anchor;
 use crate::clock::Credit;
+use crate::clock::Reading;
 use crate::config::ClassRule;
 use crate::policy::name::INCOMPLETE;
 use crate::policy::name::Name;
 use crate::policy::name::StorePath;
+use crate::record::Actor;
 use crate::record::Digest;
 use crate::record::Event;
 use crate::record::Line;
@@ -42,14 +44,7 @@ impl Catalog {
         match &line.event {
             Event::Created { .. } => Err("a store is made once".to_owned()),
             Event::Started { reading, credit_ms, .. } => {
-                self.removed.clear();
-                let down_ms = self.anchor.down(reading);
-                let lost_ms = down_ms.saturating_sub(*credit_ms).max(0);
-                self.uncredited_ms = self.uncredited_ms.saturating_add(lost_ms);
-                if *credit_ms > 0 {
-                    self.credits.push(Credit { clock_ms: line.clock_ms, credit_ms: *credit_ms });
-                }
-                self.anchor = Anchor { clock_ms: line.clock_ms, reading: reading.clone() };
+                self.started(line.clock_ms, reading, *credit_ms);
                 Ok(())
             }
             Event::Clock { reading } | Event::ClockCredited { reading, .. } => {
@@ -91,9 +86,8 @@ impl Catalog {
                 Ok(())
             }
             Event::Held { id, hold, reason, by, .. } => {
-                let (name, reason, since_ms) = (hold.clone(), reason.clone(), system_ms(line));
-                let hold = Hold { name, reason, by: *by, since_ms };
-                self.holds.entry(*id).or_default().push(hold);
+                let hold = (hold.clone(), reason.clone(), *by);
+                self.hold(line, *id, hold);
                 Ok(())
             }
             Event::HoldLifted { id, hold, .. } => {
@@ -109,7 +103,32 @@ impl Catalog {
                 self.removed.insert(path.clone(), size);
                 self.remove(line, *id, path)
             }
+            Event::Snapshot(snapshot) => {
+                self.snapshot = Some(snapshot.clone());
+                Ok(())
+            }
         }
+    }
+
+    /// Notes that the next line begins a segment. That happens only when everything that was
+    /// removed before is gone from the disk.
+    pub fn segment_begins(&mut self) {
+        self.removed.clear();
+    }
+
+    fn started(&mut self, clock_ms: i64, reading: &Reading, credit_ms: i64) {
+        self.removed.clear();
+        let lost_ms = self.anchor.down(reading).saturating_sub(credit_ms).max(0);
+        self.uncredited_ms = self.uncredited_ms.saturating_add(lost_ms);
+        if credit_ms > 0 {
+            self.credits.push(Credit { clock_ms, credit_ms });
+        }
+        self.anchor = Anchor { clock_ms, reading: reading.clone() };
+    }
+
+    fn hold(&mut self, line: &Line, id: u64, (name, reason, by): (String, String, Actor)) {
+        let since_ms = system_ms(line);
+        self.holds.entry(id).or_default().push(Hold { name, reason, by, since_ms });
     }
 
     fn lift(&mut self, id: u64, hold: &str) {
@@ -248,7 +267,7 @@ impl Catalog {
         Ok(())
     }
 
-    fn directory_mut(&mut self, id: u64) -> Option<&mut Directory> {
+    pub(super) fn directory_mut(&mut self, id: u64) -> Option<&mut Directory> {
         match self.nodes.get_mut(&id)? {
             Node::Directory(directory) => Some(directory),
             Node::File(_) => None,

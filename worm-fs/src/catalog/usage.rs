@@ -75,6 +75,7 @@ impl Catalog {
             Event::Created { .. }
             | Event::Started { .. }
             | Event::Clock { .. }
+            | Event::Snapshot(_)
             | Event::ClockCredited { .. }
             | Event::Class { .. }
             | Event::Held { .. }

@@ -2,6 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::channel;
 
 use parking_lot::Mutex;
 use parking_lot::RwLock;
@@ -30,7 +33,7 @@ use crate::store::Loaded;
 use crate::store::OpenError;
 use crate::store::Store;
 use crate::store::layout::OpenName;
-use crate::store::ledger::Appender;
+use crate::store::ledger::append::Appender;
 use crate::store::recover;
 use crate::store::recover::Repair;
 
@@ -44,7 +47,13 @@ pub struct Options {
     pub config: Config,
     /// The machine's clocks.
     pub clock: Arc<dyn Clock>,
+    /// From how many bytes on a segment of the ledger ends, usually [`SEGMENT_BYTES`]; it is
+    /// also never shorter than the newest snapshot.
+    pub segment_bytes: u64,
 }
+
+/// How long a segment of the ledger is at least: some 200,000 lines, read in a second or two.
+pub const SEGMENT_BYTES: u64 = 64 << 20;
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -67,7 +76,7 @@ impl WormFs {
     /// # Errors
     /// [`OpenError`]; then nothing was promised and nothing removed.
     pub fn serve(options: Options) -> Result<Arc<Self>, OpenError> {
-        let Options { store: path, key, config, clock } = options;
+        let Options { store: path, key, config, clock, segment_bytes } = options;
         let (store, loaded) = Store::open(&path, Access::Serve)?;
         let disk = |doing: &str| {
             let doing = format!("{doing} of {}", path.display());
@@ -78,7 +87,7 @@ impl WormFs {
         loaded
             .check_unsigned(&reading)
             .map_err(|what| OpenError::Damaged { path: path.clone(), what })?;
-        let Loaded { catalog, end, signed, .. } = loaded;
+        let Loaded { catalog, end, signed, unmade, findings, .. } = loaded;
         let mut ledger = Appender::open(&store.ledger, &end).map_err(disk("open the ledger"))?;
         if let Err(error) = ledger.reserve() {
             tracing::warn!(%error, "no room to reserve for the ledger");
@@ -97,8 +106,20 @@ impl WormFs {
         state.next_id = open_ids.fold(state.next_id, |next, id| next.max(id + 1));
         let state = Arc::new(RwLock::new(state));
         let root = store.root.try_clone().map_err(disk("reach the directory"))?;
-        let writer =
-            Writer { ledger, root, signer, state: Arc::clone(&state), clock: Arc::clone(&clock) };
+        let (ended, of_ended) = channel();
+        for before in unmade {
+            ended.send(before).map_err(|error| disk("begin")(std::io::Error::other(error)))?;
+        }
+        let (writer_state, writer_clock) = (Arc::clone(&state), Arc::clone(&clock));
+        let writer = Writer {
+            ledger,
+            root,
+            signer,
+            state: writer_state,
+            clock: writer_clock,
+            segment_bytes,
+            ended,
+        };
         let committer = Committer::start(writer).map_err(disk("start the ledger"))?;
         let at = store.data.try_clone().map_err(disk("reach the data"))?;
         let room = Room::new(at, config.reserve);
@@ -118,7 +139,13 @@ impl WormFs {
         fs.finish_open(&repairs).map_err(failed)?;
         fs.make_classes(&config).map_err(failed)?;
         fs.watch_limits(fs.now_ms());
-        Ok(Arc::new(fs))
+        for (path, what) in findings {
+            fs.state.write().alarm(format!("{path}: {what}"));
+        }
+        let fs = Arc::new(fs);
+        let thread = fs.keep_snapshots(of_ended).map_err(disk("start the background"))?;
+        fs.background.lock().push(thread);
+        Ok(fs)
     }
 
     /// Opens a store that nobody serves, to show what is in it and change nothing.
@@ -163,6 +190,8 @@ impl WormFs {
             notices: Mutex::new(Vec::new()),
             refusals: Refusals::new(),
             room: Arc::new(room),
+            ending: AtomicBool::new(false),
+            background: Mutex::new(Vec::new()),
         }
     }
 
@@ -315,7 +344,9 @@ impl WormFs {
             if let Err(error) = committer.commit(vec![Event::Clock { reading }.into()]) {
                 tracing::error!(%error, "the clocks could not be noted");
             }
+            self.ending.store(true, Ordering::Relaxed);
             committer.stop();
         }
+        self.end_background();
     }
 }

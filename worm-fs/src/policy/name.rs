@@ -62,6 +62,20 @@ impl fmt::Debug for Name {
     }
 }
 
+impl serde::Serialize for Name {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&percent_encoding::percent_encode(&self.0, ENCODED))
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let bytes: Vec<u8> = percent_encoding::percent_decode_str(&text).collect();
+        Self::new(&bytes).map_err(serde::de::Error::custom)
+    }
+}
+
 /// What is written as `%XX` in the ledger, beside every byte that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%').add(b'"').add(b'\\');
 

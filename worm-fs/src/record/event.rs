@@ -232,6 +232,21 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uid: Option<u32>,
     },
+    /// What was alive after the last line of an ended segment was written out.
+    Snapshot(Snapshot),
+}
+
+/// A snapshot, as the ledger records it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Its number, which is that of the segment after whose last line it holds.
+    pub number: u64,
+    /// Number of that line.
+    pub up_to: u64,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+    /// Its length in bytes.
+    pub bytes: u64,
 }
 
 impl Event {
@@ -242,7 +257,8 @@ impl Event {
             Self::Created { .. }
             | Self::Started { .. }
             | Self::Clock { .. }
-            | Self::ClockCredited { .. } => None,
+            | Self::ClockCredited { .. }
+            | Self::Snapshot(_) => None,
             Self::DirectoryChanged { id, .. } => Some((*id, None)),
             Self::Class { id, path, .. }
             | Self::DirectoryMade { id, path, .. }
@@ -254,6 +270,31 @@ impl Event {
             | Self::HoldLifted { id, path, .. }
             | Self::Released { id, path, .. }
             | Self::Removed { id, path, .. } => Some((*id, Some(path))),
+        }
+    }
+
+    /// Whether it counts only when the signed head covers it. A start takes up lines that a crash
+    /// left unsigned, and signs them: those that somebody without the key could have added to
+    /// his gain must not be among them. They were never acknowledged.
+    #[must_use]
+    pub fn needs_signature(&self) -> bool {
+        match self {
+            Self::Class { .. }
+            | Self::HoldLifted { .. }
+            | Self::Released { .. }
+            | Self::ClockCredited { .. }
+            | Self::Snapshot(_) => true,
+            Self::Created { .. }
+            | Self::Started { .. }
+            | Self::Clock { .. }
+            | Self::DirectoryMade { .. }
+            | Self::DirectoryChanged { .. }
+            | Self::DirectoryRemoved { .. }
+            | Self::Sealed { .. }
+            | Self::Incomplete { .. }
+            | Self::Extended { .. }
+            | Self::Held { .. }
+            | Self::Removed { .. } => false,
         }
     }
 
@@ -275,7 +316,8 @@ impl Event {
             | Self::Extended { .. }
             | Self::Held { .. }
             | Self::HoldLifted { .. }
-            | Self::Released { .. } => None,
+            | Self::Released { .. }
+            | Self::Snapshot(_) => None,
         }
     }
 

@@ -52,7 +52,7 @@ impl Store {
         write_key(&key(&id), &signer)?;
 
         let doing = || format!("make the store {}", path.display());
-        for directory in [layout::OPEN, layout::DATA, layout::LEDGER] {
+        for directory in [layout::OPEN, layout::DATA, layout::LEDGER, layout::SNAPSHOT] {
             durable::make_directory(&root, directory.as_bytes()).map_err(disk(doing()))?;
         }
         let reading = clock.read();
@@ -116,7 +116,7 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(disk(doing())(error)),
     }
-    for name in [layout::OPEN, layout::DATA, layout::LEDGER] {
+    for name in [layout::OPEN, layout::DATA, layout::LEDGER, layout::SNAPSHOT] {
         if ours.iter().any(|found| found == name) {
             std::fs::remove_dir(path.join(name)).map_err(|_error| OpenError::NotEmpty {
                 path: path.to_owned(),

@@ -13,18 +13,26 @@ pub const OPEN: &str = "open";
 pub const DATA: &str = "data";
 /// The ledger's segments.
 pub const LEDGER: &str = "ledger";
+/// What was alive after the last line of a segment, written out.
+pub const SNAPSHOT: &str = "snapshot";
 /// The newest signed head.
 pub const HEAD: &str = "head";
 /// Where the next head is written before it takes the place of the last.
 pub const HEAD_SPARE: &str = "head.spare";
 
 /// All of the above: what a store's directory may hold.
-pub const ENTRIES: [&str; 7] = [STORE_JSON, LOCK, OPEN, DATA, LEDGER, HEAD, HEAD_SPARE];
+pub const ENTRIES: [&str; 8] = [STORE_JSON, LOCK, OPEN, DATA, LEDGER, SNAPSHOT, HEAD, HEAD_SPARE];
 
 /// The file name of a ledger segment.
 #[must_use]
 pub fn segment(number: u64) -> String {
     format!("{number:06}.jsonl")
+}
+
+/// The file name of a snapshot.
+#[must_use]
+pub fn snapshot(number: u64) -> String {
+    format!("{number:06}")
 }
 
 /// A file being written, as its name in `open/` tells it: `ID.PARENT.NAME`, so that a crash

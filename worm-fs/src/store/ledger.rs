@@ -1,17 +1,12 @@
-//! The ledger on disk: read it line by line, append to it, know where it ends.
+//! The ledger on disk, read line by line: segment after segment, the chain checked.
 
-use std::fs::File;
+pub(crate) mod append;
+
 use std::io;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::io::Read as _;
-use std::io::Write as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt as _;
-
-use rustix::fs::FallocateFlags;
-use rustix::fs::Mode;
-use rustix::fs::OFlags;
 
 use super::durable;
 use super::layout;
@@ -19,12 +14,6 @@ use crate::record::Digest;
 use crate::record::LINE_BYTES_MAX;
 use crate::record::Line;
 use crate::record::LineError;
-
-/// Room that is reserved on the disk ahead of the ledger's end, so that a store full of data
-/// can still seal, expire and note what happens.
-const RESERVE_BYTES: u64 = 4 << 20;
-/// When less than this of the reserve is left, it is filled up.
-const RESERVE_BYTES_LOW: u64 = 1 << 20;
 
 /// Why a ledger cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -59,10 +48,35 @@ pub enum LedgerError {
     },
 }
 
+/// Where reading begins: after a line that is known already.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Start {
+    /// The first segment to read.
+    pub segment: u64,
+    /// Number of the line before it; 0 before the first of all.
+    pub seq: u64,
+    /// SHA-256 of that line.
+    pub digest: Digest,
+}
+
+impl Start {
+    /// Before line 1.
+    pub const FIRST: Self = Self { segment: 1, seq: 0, digest: Digest::ZERO };
+}
+
+/// Where a line stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Position {
+    /// Its segment.
+    pub segment: u64,
+    /// Its number in the segment, from 1.
+    pub line: u64,
+}
+
 /// Where reading a ledger ended.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct End {
-    /// The newest segment.
+    /// The newest segment that is not empty.
     pub segment: u64,
     /// Length of its whole lines in bytes.
     pub bytes: u64,
@@ -70,180 +84,126 @@ pub struct End {
     pub unsigned: u64,
     /// Bytes after them: the beginning of a line that was never finished.
     pub torn: u64,
+    /// They begin with a whole line that counts only under the head.
+    pub bare: bool,
 }
 
-/// Reads all lines in order and hands each, with its digest, to `each`. Checks the numbers and
-/// the chain. `signed` is the number of the newest line that the signed head covers: what cannot
-/// be read after it was never acknowledged, because a power cut may keep the length of a file
-/// and lose some of its pages; it counts as torn.
+/// Reads all lines after `start` in order and hands each, with its digest and its place, to
+/// `each`. Checks the numbers and the chain. `signed` is the number of the newest line that the
+/// signed head covers: what cannot be read after it was never acknowledged, because a power cut
+/// may keep the length of a file and lose some of its pages; it counts as torn. So does what
+/// [`Event::needs_signature`] after it.
 ///
 /// # Errors
 /// [`LedgerError`], or what `each` returns.
 pub fn read<E: From<LedgerError>>(
     dir: &OwnedFd,
+    start: Start,
     signed: u64,
-    mut each: impl FnMut(Line, Digest) -> Result<(), E>,
+    mut each: impl FnMut(Line, Digest, Position) -> Result<(), E>,
 ) -> Result<End, E> {
-    let (mut end, mut seq, mut prev) = (End::default(), 0, Digest::ZERO);
-    loop {
-        let segment = layout::segment(end.segment + 1);
-        let file = match durable::open_file(dir, segment.as_bytes()) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(end),
-            Err(source) => return Err(LedgerError::Disk { segment, source }.into()),
-        };
+    let mut end = End { segment: start.segment.saturating_sub(1), ..End::default() };
+    let (mut seq, mut prev, mut bytes) = (start.seq, start.digest, Vec::new());
+    while let Some(mut segment) = Segment::open(dir, end.segment + 1)? {
+        // A segment is made before its first line is written: a crash may have come in between.
+        if segment.bytes()? == 0 {
+            return Ok(end);
+        }
         if end.torn > 0 {
             let what = "it ends within a line, and another segment follows".to_owned();
-            return Err(LedgerError::Damaged { segment, line: 0, what }.into());
+            return Err(LedgerError::Damaged { segment: segment.name, line: 0, what }.into());
         }
-        end = End { segment: end.segment + 1, bytes: 0, unsigned: 0, torn: 0 };
-        let mut reader = BufReader::with_capacity(1 << 18, file);
-        let mut number = 0;
-        let mut bytes = Vec::new();
-        loop {
-            bytes.clear();
-            let read = (&mut reader).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', &mut bytes);
-            let length = read
-                .map_err(|source| LedgerError::Disk { segment: segment.clone(), source })?
-                as u64;
-            if length == 0 {
-                break;
+        end = End { segment: end.segment + 1, ..End::default() };
+        while segment.next_line(&mut bytes)? {
+            if !bytes.ends_with(b"\n") && bytes.len() > LINE_BYTES_MAX && seq < signed {
+                return Err(segment.damaged("it is too long".to_owned()).into());
             }
-            number += 1;
-            let damaged = |what: String| LedgerError::Damaged {
-                segment: segment.clone(),
-                line: number,
-                what,
-            };
-            let unreadable = |bytes: &[u8]| {
-                let line = Line::decode(bytes);
-                bytes.last() != Some(&b'\n')
-                    || matches!(line, Err(LineError::Malformed(_)))
-                    || line.is_ok_and(|line| line.prev != prev || line.seq != seq + 1)
-            };
-            if seq >= signed && unreadable(&bytes) {
-                let whole = reader.get_ref().metadata();
-                let whole = whole
-                    .map_err(|source| LedgerError::Disk { segment: segment.clone(), source })?;
-                end.torn = whole.len().saturating_sub(end.bytes);
-                break;
-            }
-            if bytes.last() != Some(&b'\n') {
-                if length > LINE_BYTES_MAX as u64 {
-                    return Err(damaged("it is too long".to_owned()).into());
+            let line = match Line::decode(&bytes) {
+                Ok(line) if bytes.ends_with(b"\n") => line,
+                Err(LineError::Newer(what)) if bytes.ends_with(b"\n") => {
+                    return Err(segment.newer(what).into());
                 }
-                end.torn = length;
+                Err(LineError::Malformed(what)) if bytes.ends_with(b"\n") && seq < signed => {
+                    return Err(segment.damaged(what).into());
+                }
+                Ok(_) | Err(_) => {
+                    end.torn = segment.bytes()?.saturating_sub(end.bytes);
+                    break;
+                }
+            };
+            let follows = line.prev == prev && line.seq == seq + 1;
+            end.bare = follows && seq >= signed && line.event.needs_signature();
+            if (!follows && seq >= signed) || end.bare {
+                end.torn = segment.bytes()?.saturating_sub(end.bytes);
                 break;
             }
-            let line = Line::decode(&bytes).map_err(|error| match error {
-                LineError::Newer(what) => {
-                    LedgerError::Newer { segment: segment.clone(), line: number, what }
-                }
-                LineError::Malformed(what) => damaged(what),
-            })?;
-            if line.prev != prev {
-                return Err(damaged("it does not name the line before it".to_owned()).into());
-            }
-            if line.seq != seq + 1 {
-                return Err(damaged(format!("it is number {}, not {}", line.seq, seq + 1)).into());
+            if !follows {
+                let what = if line.prev == prev {
+                    format!("it is number {}, not {}", line.seq, seq + 1)
+                } else {
+                    "it does not name the line before it".to_owned()
+                };
+                return Err(segment.damaged(what).into());
             }
             (seq, prev) = (line.seq, Digest::of(&bytes));
-            end.bytes += length;
-            end.unsigned += if seq > signed { length } else { 0 };
-            each(line, prev)?;
+            end.bytes += bytes.len() as u64;
+            end.unsigned += if seq > signed { bytes.len() as u64 } else { 0 };
+            each(line, prev, Position { segment: end.segment, line: segment.line })?;
         }
     }
+    Ok(end)
 }
 
-/// The ledger's newest segment, open for appending.
-#[derive(Debug)]
-pub(crate) struct Appender {
-    file: File,
-    bytes: u64,
-    reserved: u64,
+/// One segment that is being read.
+struct Segment {
+    name: String,
+    reader: BufReader<std::fs::File>,
+    /// Number of the line that was read last, from 1.
+    line: u64,
 }
 
-impl Appender {
-    /// Opens the newest segment where reading ended. What follows the last whole line is copied
-    /// aside and cut off.
-    pub(crate) fn open(dir: &OwnedFd, end: &End) -> io::Result<Self> {
-        let name = layout::segment(end.segment.max(1));
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file: File =
-            rustix::fs::openat(dir, &name, flags, Mode::RUSR | Mode::WUSR | Mode::RGRP)?.into();
-        if end.torn > 0 {
-            let mut torn = vec![0; usize::try_from(end.torn).map_err(io::Error::other)?];
-            file.read_exact_at(&mut torn, end.bytes)?;
-            keep_aside(dir, &name, end.bytes, &torn)?;
-            file.set_len(end.bytes)?;
-        }
-        // Nobody knows whether these were synced. Where a sync failed, the kernel takes them for
-        // written and no later sync would write them: so they are written again.
-        let mut unsigned = vec![0; usize::try_from(end.unsigned).map_err(io::Error::other)?];
-        let offset = end.bytes - end.unsigned;
-        file.read_exact_at(&mut unsigned, offset)?;
-        file.write_all_at(&unsigned, offset)?;
-        file.sync_data()?;
-        durable::sync_directory(dir)?;
-        Ok(Self { file, bytes: end.bytes, reserved: end.bytes })
-    }
-
-    /// Fills the reserve up. It may fail on a full disk; then no new file is accepted, but what
-    /// is left of the reserve still takes seals.
-    pub(crate) fn reserve(&mut self) -> io::Result<()> {
-        if self.reserved.saturating_sub(self.bytes) >= RESERVE_BYTES_LOW {
-            return Ok(());
-        }
-        let keep = FallocateFlags::KEEP_SIZE;
-        match rustix::fs::fallocate(&self.file, keep, self.bytes, RESERVE_BYTES) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {
-                self.reserved = self.bytes + RESERVE_BYTES;
-                Ok(())
+impl Segment {
+    /// Opens a segment; `None` when there is none of that number.
+    fn open(dir: &OwnedFd, number: u64) -> Result<Option<Self>, LedgerError> {
+        let name = layout::segment(number);
+        match durable::open_file(dir, name.as_bytes()) {
+            Ok(file) => {
+                let reader = BufReader::with_capacity(1 << 18, file);
+                Ok(Some(Self { name, reader, line: 0 }))
             }
-            Err(errno) => Err(errno.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(LedgerError::Disk { segment: name, source }),
         }
     }
 
-    /// Appends whole lines and syncs them. After an error nothing of them is in the ledger, or
-    /// the second value says that this could not be made sure and the store must stop.
-    pub(crate) fn append(&mut self, lines: &[u8]) -> Result<(), (io::Error, Trust)> {
-        let written = self.file.write_all_at(lines, self.bytes);
-        match written {
-            // A sync that failed may have lost what it should have synced: never try again.
-            Ok(()) => self.file.sync_data().map_err(|error| (error, Trust::Lost))?,
-            Err(error) => {
-                // Cutting the file gives the room ahead of its end back, too.
-                self.reserved = self.bytes;
-                let undone = self.file.set_len(self.bytes).and_then(|()| self.file.sync_data());
-                return Err((error, if undone.is_ok() { Trust::Kept } else { Trust::Lost }));
+    /// Reads the next line with its newline into `bytes`; without one where the file ends
+    /// within it, or it is longer than a line can be. `false` at the end.
+    fn next_line(&mut self, bytes: &mut Vec<u8>) -> Result<bool, LedgerError> {
+        bytes.clear();
+        match (&mut self.reader).take(LINE_BYTES_MAX as u64 + 1).read_until(b'\n', bytes) {
+            Ok(0) => Ok(false),
+            Ok(_) => {
+                self.line += 1;
+                Ok(true)
             }
-        }
-        self.bytes += lines.len() as u64;
-        Ok(())
-    }
-}
-
-/// Whether the ledger on disk is still known after an error.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Trust {
-    /// It is as it was before.
-    Kept,
-    /// Nobody knows.
-    Lost,
-}
-
-/// Keeps cut-off bytes beside the segment, for a person to look at.
-fn keep_aside(dir: &OwnedFd, segment: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    for attempt in 0..1000 {
-        let name = format!("{segment}.torn-{offset}-{attempt}");
-        match durable::create_new(dir, name.as_bytes()) {
-            Ok(mut file) => {
-                file.write_all(bytes)?;
-                return file.sync_data();
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(error),
+            Err(source) => Err(LedgerError::Disk { segment: self.name.clone(), source }),
         }
     }
-    Err(io::Error::other("too many torn tails are kept beside the ledger"))
+
+    /// How long the file is.
+    fn bytes(&self) -> Result<u64, LedgerError> {
+        let metadata = self.reader.get_ref().metadata();
+        match metadata {
+            Ok(metadata) => Ok(metadata.len()),
+            Err(source) => Err(LedgerError::Disk { segment: self.name.clone(), source }),
+        }
+    }
+
+    fn damaged(&self, what: String) -> LedgerError {
+        LedgerError::Damaged { segment: self.name.clone(), line: self.line, what }
+    }
+
+    fn newer(&self, what: String) -> LedgerError {
+        LedgerError::Newer { segment: self.name.clone(), line: self.line, what }
+    }
 }
