@@ -208,7 +208,18 @@ impl Drop for Shared {
 }
 
 #[test]
-fn p15_a_guard_from_before_its_directory_was_shared_is_replaced_without_a_gap() {
+fn p15_a_guard_from_before_its_directory_was_shared_is_replaced() {
+    check_guard_is_replaced(&binary::path("worm"), &[]);
+}
+
+#[test]
+fn p15_a_guard_is_replaced_where_nothing_can_be_mounted_beneath_it() {
+    let worm = binary::path("worm");
+    check_guard_is_replaced(&binary::path("old-kernel"), &[&worm]);
+}
+
+/// `program` with `arguments` is how `worm` is run.
+fn check_guard_is_replaced(program: &Path, arguments: &[&Path]) {
     let daemon = Daemon::prepare();
     let shared = Shared::new(daemon.directory().join("shared"));
     let active = shared.0.join("active");
@@ -222,8 +233,14 @@ fn p15_a_guard_from_before_its_directory_was_shared_is_replaced_without_a_gap() 
         lines.find(|line| line.contains(kind)).unwrap().to_owned()
     };
     assert!(!line("worm-guard").contains("shared:"));
-    let mut mount = binary::command("worm");
-    mount.arg("mount").arg(daemon.store()).arg(&active).arg("--key").arg(daemon.key());
+    let mut mount = Command::new(program);
+    mount
+        .args(arguments)
+        .arg("mount")
+        .arg(daemon.store())
+        .arg(&active)
+        .arg("--key")
+        .arg(daemon.key());
     mount.arg("--run-dir").arg(daemon.run_directory());
     binary::run(&mut mount).success();
     let (guard, ours) = (line("worm-guard"), line("fuse.worm"));

@@ -78,6 +78,47 @@ fn without_passthrough_the_daemon_has_no_capability_and_works() {
     daemon.verify();
 }
 
+/// The process that attaches the mounts of a daemon: the only one that it starts.
+fn keeper_of(daemon: &Daemon) -> rustix::process::Pid {
+    let pid = daemon.pid().as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let mut children = children.split_whitespace();
+    let keeper = children.next().and_then(|child| child.parse().ok());
+    assert_eq!(children.next(), None, "one keeper");
+    rustix::process::Pid::from_raw(keeper.unwrap()).unwrap()
+}
+
+#[test]
+fn p15_the_keeper_ends_with_its_daemon_and_without_it_the_place_stays_closed() {
+    let daemon = Daemon::start();
+    let keeper = keeper_of(&daemon);
+    let pid = keeper.as_raw_nonzero().to_string();
+    assert_eq!(of_all_threads(&pid, "NoNewPrivs"), ["1"]);
+    // CAP_SYS_ADMIN and CAP_DAC_READ_SEARCH.
+    assert_eq!(of_all_threads(&pid, "CapEff"), ["0000000000200004"]);
+    // It leaves signals to the daemon.
+    rustix::process::kill_process(keeper, rustix::process::Signal::TERM).unwrap();
+    daemon.kill();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // Of a process that has ended, and that nobody has asked about yet, no words are left.
+    let words = || std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    while !words().is_empty() {
+        assert!(Instant::now() < deadline, "the keeper does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+
+    daemon.mount(&[]).success();
+    rustix::process::kill_process(keeper_of(&daemon), rustix::process::Signal::KILL).unwrap();
+    put(&daemon.active().join("daily/x"), b"x");
+    daemon.wait(&daemon.active().join("daily/x"));
+    rustix::process::kill_process(daemon.pid(), rustix::process::Signal::TERM).unwrap();
+    daemon.wait_until_not_served();
+    let made = File::create(daemon.active().join("early")).map(drop).unwrap_err();
+    assert_eq!(made.raw_os_error(), Some(libc::ENOTCONN));
+    daemon.mount(&[]).success();
+    assert_eq!(daemon.verify()["files"], 1);
+}
+
 #[test]
 fn the_daemon_reaches_its_run_directory_and_no_other_beside_it() {
     let daemon = Daemon::start();
@@ -107,11 +148,10 @@ fn the_daemon_reaches_its_run_directory_and_no_other_beside_it() {
 fn where_the_kernel_permits_none_of_it_the_daemon_works_and_says_so() {
     let daemon = Daemon::prepare();
     // As a container whose runtime answers ENOSYS to what it does not know.
-    let mut mount = daemon.mount_command();
-    let mut outer = binary::command("deny-sandbox");
-    outer.arg(mount.get_program()).args(mount.get_args());
-    mount = outer;
-    binary::run(&mut mount).success();
+    let mount = daemon.mount_command();
+    let mut old = binary::command("old-kernel");
+    old.arg(mount.get_program()).args(mount.get_args());
+    binary::run(&mut old).success();
     let status = daemon.worm("status", &daemon.active(), &[]).success();
     for what in ["all capabilities kept", "no landlock", "no seccomp"] {
         assert!(status.contains(what), "{status}");
