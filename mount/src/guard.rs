@@ -23,6 +23,9 @@ use crate::target::Standing;
 /// What mountinfo shows as its source.
 pub(crate) const SOURCE: &str = "worm-guard";
 
+/// What fails when it cannot be placed.
+const PLACE: &str = "place a guard at";
+
 /// Runs `worm guard`: every directory that can be guarded is, whatever becomes of the others.
 pub(crate) fn run(args: &GuardArgs) -> Outcome {
     let mut failed: Option<Failure> = None;
@@ -51,8 +54,7 @@ fn one(directory: &Path) -> Outcome<String> {
         let message = format!("{}: {what}: unmount it first", path.display());
         return Err(Failure::new(Exit::Busy, message));
     }
-    let bare = bare::open(&path)
-        .map_err(Failure::doing(format_args!("open the directory {}", path.display())))?;
+    let bare = bare::open(&path).map_err(cannot("look beneath what is mounted at", &path))?;
     let empty = bare::is_empty(&bare)
         .map_err(Failure::doing(format_args!("list the directory {}", path.display())))?;
     if !empty {
@@ -80,7 +82,7 @@ fn one(directory: &Path) -> Outcome<String> {
 /// Places a guard where nothing is mounted.
 pub(crate) fn place(path: &Path) -> Outcome {
     match target::standing(path)? {
-        Standing::Nothing => attach(path, MoveMountFlags::empty()).map_err(cannot(path)),
+        Standing::Nothing => attach(path, MoveMountFlags::empty()).map_err(cannot(PLACE, path)),
         Standing::Guard | Standing::Ours { .. } | Standing::Foreign(_) => Ok(()),
     }
 }
@@ -104,7 +106,7 @@ pub(crate) fn prepare(path: &Path) -> Outcome {
             target::detach(path)?;
             place(path)
         }
-        Err(errno) => Err(cannot(path)(errno)),
+        Err(errno) => Err(cannot(PLACE, path)(errno)),
     }
 }
 
@@ -113,14 +115,13 @@ pub(crate) fn is_guard(mount: &mountinfo::Mount) -> bool {
     mount.kind == "tmpfs" && mount.source == SOURCE
 }
 
-fn cannot(path: &Path) -> impl FnOnce(Errno) -> Failure + '_ {
-    move |errno| {
-        let (exit, hint) = match errno {
-            Errno::PERM | Errno::ACCESS => (Exit::Preflight, target::NO_RIGHT),
-            _ => (Exit::Failed, ""),
-        };
-        let message = format!("cannot place a guard at {}: {errno}{hint}", path.display());
-        Failure::new(exit, message)
+fn cannot(doing: &str, path: &Path) -> impl FnOnce(Errno) -> Failure {
+    let doing = format!("cannot {doing} {}", path.display());
+    move |errno| match errno {
+        Errno::PERM | Errno::ACCESS => {
+            Failure::new(Exit::Preflight, format_args!("{doing}: {errno}{}", target::NO_RIGHT))
+        }
+        _ => Failure::new(Exit::Failed, format_args!("{doing}: {errno}")),
     }
 }
 

@@ -161,6 +161,7 @@ const REFUSED: &[libc::c_long] = &[
     // The machine.
     libc::SYS_reboot,
     libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,

@@ -253,6 +253,16 @@ fn check_guard_is_replaced(program: &Path, arguments: &[&Path]) {
 }
 
 #[test]
+fn guard_says_what_it_needs() {
+    let daemon = Daemon::prepare();
+    let mut bare = Command::new("setpriv");
+    bare.args(["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]);
+    let said = binary::run(bare.arg(binary::path("worm")).arg("guard").arg(daemon.active()));
+    let said = said.expect_code(4);
+    assert!(said.stderr.contains("CAP_SYS_ADMIN"), "{}", said.stderr);
+}
+
+#[test]
 fn guard_wants_a_directory() {
     let said = binary::run(Command::new(binary::path("worm")).arg("guard")).expect_code(2);
     assert!(said.stderr.contains("DIRECTORIES"), "{}", said.stderr);
