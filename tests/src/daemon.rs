@@ -22,6 +22,7 @@ pub struct Daemon {
     // Dropped first: it must not abort what is unmounted already.
     watchdog: Option<Watchdog>,
     directory: TempDir,
+    store: PathBuf,
 }
 
 impl Daemon {
@@ -32,7 +33,22 @@ impl Daemon {
     #[must_use]
     pub fn prepare() -> Self {
         let directory = TempDir::with_prefix("worm-test-").expect("make a directory");
-        let mut daemon = Self { watchdog: None, directory };
+        let store = directory.path().join("store");
+        Self::with(directory, store)
+    }
+
+    /// The same for a store elsewhere, such as on a disk of its own, which must outlive this.
+    ///
+    /// # Panics
+    /// When there is no room for what belongs to it.
+    #[must_use]
+    pub fn prepare_on(store: &Path) -> Self {
+        let directory = TempDir::with_prefix("worm-test-").expect("make a directory");
+        Self::with(directory, store.to_owned())
+    }
+
+    fn with(directory: TempDir, store: PathBuf) -> Self {
+        let mut daemon = Self { watchdog: None, directory, store };
         let mounts = [daemon.active(), daemon.view()];
         daemon.watchdog = Some(Watchdog::new(&mounts, watchdog::BOUND));
         daemon
@@ -85,7 +101,7 @@ impl Daemon {
     /// The backing directory.
     #[must_use]
     pub fn store(&self) -> PathBuf {
-        self.directory().join("store")
+        self.store.clone()
     }
 
     /// The mount that takes files.
@@ -145,8 +161,19 @@ impl Daemon {
     /// # Panics
     /// When there is none, or it does not go.
     pub fn kill(&self) {
-        let pid = self.pid();
-        rustix::process::kill_process(pid, Signal::KILL).expect("kill the daemon");
+        rustix::process::kill_process(self.pid(), Signal::KILL).expect("kill the daemon");
+        self.wait_until_not_served();
+    }
+
+    /// The same for one that may have died already.
+    ///
+    /// # Panics
+    /// When it does not go.
+    pub fn kill_if_alive(&self) {
+        if let Some(pid) = self.noted_pid().filter(|pid| self.is_ours(*pid)) {
+            // It may have ended between the two lines.
+            let _gone = rustix::process::kill_process(pid, Signal::KILL);
+        }
         self.wait_until_not_served();
     }
 

@@ -1,36 +1,52 @@
-//! The daemon is killed again and again under load. What was acknowledged is there, whole; what
-//! was not is nowhere, or incomplete and named so.
+//! Crashes of the real daemon: killed at any moment, with system calls that fail, on a disk without
+//! room. What was acknowledged is there, whole; what was not is nowhere, or incomplete and named so.
 
-use std::collections::BTreeMap;
+mod full;
+mod injected;
+mod killed;
+
 use std::fs::File;
 use std::io::Write as _;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use sha2::Digest as _;
 use system_tests::daemon::Daemon;
-use system_tests::daemon::sha256;
 use system_tests::random::Random;
-use system_tests::rounds;
 use system_tests::session::raw;
 
-/// How often a store is killed before the next one is begun.
-const KILLS: u64 = 20;
-const WRITERS: u64 = 4;
-/// How many files are written at most before a kill, and then how long the processor is kept
-/// busy at most, in turns of a loop.
-const BEFORE_A_KILL: (usize, usize) = (120, 1_000_000);
 const BEGIN: u32 = 0xF501;
 const COMMIT: u32 = 0xF502;
 const ABORT: u32 = 0xF503;
+
+/// Two classes: `kept` keeps what was acknowledged, `short` lets it expire at once. No limit but
+/// the disk.
+const RULES: &str = r#"
+[class.kept]
+retention = "7d"
+limits.bytes = "1TiB"
+limits.bytes_per_day = "1TiB"
+
+[class.short]
+retention = "1s"
+keep_last = 0
+"#;
+
+/// Where a daemon finds these classes.
+fn config(daemon: &Daemon) -> String {
+    let config = daemon.directory().join("worm.toml");
+    File::create_new(&config).unwrap().write_all(RULES.as_bytes()).unwrap();
+    config.to_string_lossy().into_owned()
+}
 
 /// Bytes that differ from file to file, of lengths around all that matters: none, one write, the
 /// length from which another thread digests, several buffers.
 fn content(seed: u64) -> Vec<u8> {
     let length = [0, 10, 5_000, 300_000, 2_000_000][usize::try_from(seed % 5).unwrap()];
     Random::new(seed).bytes(length)
+}
+
+/// The SHA-256 of [`content`].
+fn digest(seed: u64) -> String {
+    hex::encode(sha2::Sha256::digest(content(seed)))
 }
 
 /// Writes and commits one file; every ninth is aborted instead. `Ok(true)` is an acknowledgement.
@@ -44,90 +60,4 @@ fn put(daemon: &Daemon, class: &str, name: &str, seed: u64) -> std::io::Result<b
     }
     raw::ioctl(&file, COMMIT)?;
     Ok(true)
-}
-
-#[test]
-fn what_was_acknowledged_survives_every_kill() {
-    let mut acknowledged = 0;
-    let stores = rounds(1, 10) as u64;
-    for seed in 0..stores {
-        acknowledged += kill_again_and_again(seed);
-    }
-    println!("kills: {}, {acknowledged} files acknowledged before them", stores * KILLS);
-}
-
-/// Gives how many files were acknowledged.
-fn kill_again_and_again(seed: u64) -> usize {
-    let daemon = Daemon::prepare();
-    let config = daemon.directory().join("worm.toml");
-    File::create_new(&config)
-        .unwrap()
-        .write_all(
-            b"[class.kept]\nretention = \"7d\"\n[class.short]\nretention = \"1s\"\nkeep_last = 0\n",
-        )
-        .unwrap();
-    let config = config.to_string_lossy().into_owned();
-    let (counter, mut random) = (AtomicU64::new(0), Random::new(seed));
-    let (mut kept, mut last) = (BTreeMap::new(), Vec::new());
-    for kill in 0..KILLS {
-        // Half of the time segments end so often that a kill meets that, too.
-        let segment_bytes = if kill % 2 == 0 { "3000" } else { "60000" };
-        daemon.mount(&["--config", &config, "--segment-bytes", segment_bytes]).success();
-        // What was acknowledged just before, each time; all of it at the end.
-        check(&daemon, std::mem::take(&mut last), seed, kill);
-        let (files, turns) = (random.below(BEFORE_A_KILL.0), random.below(BEFORE_A_KILL.1));
-        last = write_until_killed(&daemon, &counter, files as u64, turns);
-        kept.extend(last.iter().map(|number| (*number, kill)));
-    }
-    daemon.mount(&["--config", &config]).success();
-    assert!(kept.len() > 50, "only {} files were acknowledged", kept.len());
-    check(&daemon, kept.keys().copied().collect(), seed, KILLS);
-    let report = daemon.verify();
-    assert!(report["problems"].as_array().unwrap().is_empty(), "{report}");
-    assert!(daemon.store().join("ledger/000002.jsonl").exists(), "no segment has ended");
-    kept.len()
-}
-
-/// Writes with several threads until so many files were tried, and kills the daemon. Gives the
-/// files that were acknowledged.
-fn write_until_killed(daemon: &Daemon, counter: &AtomicU64, files: u64, turns: usize) -> Vec<u64> {
-    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        let work = || {
-            let mut acknowledged = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let seed = counter.fetch_add(1, Ordering::Relaxed);
-                let class = if seed.is_multiple_of(3) { "short" } else { "kept" };
-                match put(daemon, class, &seed.to_string(), seed) {
-                    Ok(true) if class == "kept" => acknowledged.push(seed),
-                    // Not every failure means that the daemon is gone; another one does.
-                    Ok(_) | Err(_) => {}
-                }
-                written.fetch_add(1, Ordering::Relaxed);
-            }
-            acknowledged
-        };
-        let writers: Vec<_> = (0..WRITERS).map(|_| scope.spawn(work)).collect();
-        while written.load(Ordering::Relaxed) < files {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // Not in step with the answers.
-        for _ in 0..turns {
-            std::hint::spin_loop();
-        }
-        daemon.kill();
-        stop.store(true, Ordering::Relaxed);
-        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
-    })
-}
-
-/// These files are there, whole, and nothing is out of order.
-fn check(daemon: &Daemon, files: Vec<u64>, seed: u64, kill: u64) {
-    for file in files {
-        let path = daemon.active().join("kept").join(file.to_string());
-        let meant = hex::encode(sha2::Sha256::digest(content(file)));
-        assert_eq!(sha256(&path), meant, "file {file}, after kill {kill} with seed {seed}");
-    }
-    let said = daemon.worm("status", &daemon.store(), &[]);
-    assert_eq!(said.code(), 0, "after kill {kill} with seed {seed}: {}", said.stdout);
 }
