@@ -350,6 +350,7 @@ worm_test!(the_reserve_takes_nothing_new_and_lets_go_what_is_over, |worm| {
     assert_eq!(worm.create(b"guest/b"), Err(Errno::NOSPC));
     assert_eq!(worm.mkdir(b"guest/d", 0o755), Err(Errno::NOSPC));
     assert_eq!(worm.get(b"guest/a").unwrap(), b"whole");
+    assert_eq!(worm.fs().disk().unwrap().f_bavail, 0, "df says so, too");
     let alarms = worm.fs().alarms();
     assert!(alarms.iter().any(|alarm| alarm.contains("the disk is full")), "{alarms:?}");
     worm.clock().advance(48 * HOUR_MS);

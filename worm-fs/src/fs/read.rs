@@ -223,11 +223,14 @@ impl WormFs {
         }
     }
 
-    /// Room and use of the disk under the store.
+    /// Room and use of the disk under the store; what is reserved is not available.
     ///
     /// # Errors
     /// What the disk says.
     pub fn disk(&self) -> Result<rustix::fs::StatVfs> {
-        rustix::fs::fstatvfs(&self.store.data).map_err(Error::store("ask the disk for its room"))
+        let mut disk = rustix::fs::fstatvfs(&self.store.data)
+            .map_err(Error::store("ask the disk for its room"))?;
+        disk.f_bavail = self.room.look()?.free_bytes / disk.f_frsize.max(1);
+        Ok(disk)
     }
 }
