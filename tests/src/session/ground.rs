@@ -1,5 +1,6 @@
 //! What lies under a session: a new store in a temporary directory, with a clock set by hand.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -43,6 +44,8 @@ group = 65534
 #[derive(Debug)]
 pub struct Ground {
     directory: TempDir,
+    /// The mount points: apart, for a store may lie on a file system that is frozen.
+    places: TempDir,
     /// What everything goes by.
     pub clock: Arc<ManualClock>,
     config: Mutex<Config>,
@@ -52,13 +55,22 @@ pub struct Ground {
 
 impl Default for Ground {
     fn default() -> Self {
-        let ground = Self::bare(CONFIG);
-        ground.make_store().expect("make a store");
-        ground
+        Self::within(&std::env::temp_dir())
     }
 }
 
 impl Ground {
+    /// A new store in a directory of its own below this one, on whatever file system that is.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn within(directory: &Path) -> Self {
+        let ground = Self::directories(directory, CONFIG);
+        ground.make_store().expect("make a store");
+        ground
+    }
+
     /// The directories, and no store yet: where it will be is nothing. Its classes will be those
     /// of this configuration.
     ///
@@ -66,17 +78,22 @@ impl Ground {
     /// When they cannot be made.
     #[must_use]
     pub fn bare(config: &str) -> Self {
-        let directory = tempfile::tempdir().expect("make a temporary directory");
+        Self::directories(&std::env::temp_dir(), config)
+    }
+
+    fn directories(below: &Path, config: &str) -> Self {
+        let directory = tempfile::tempdir_in(below).expect("make a temporary directory");
+        let places = tempfile::tempdir().expect("make a temporary directory");
         let clock = Arc::new(ManualClock::new(START_MS));
         let config = Mutex::new(Config::parse(config).expect("the configuration of the tests"));
         let segment_bytes = AtomicU64::new(SEGMENT_BYTES);
-        let ground = Self { directory, clock, config, segment_bytes };
+        let ground = Self { directory, places, clock, config, segment_bytes };
         for place in [ground.active(), ground.view()] {
             std::fs::create_dir(place).expect("make a mount point");
         }
-        // Another user must be able to walk to the mounts; the store itself stays closed.
+        // Another user must be able to walk to the mounts; the store stays closed.
         let mode = rustix::fs::Mode::from_raw_mode(0o755);
-        rustix::fs::chmod(ground.directory.path(), mode).expect("open the directory");
+        rustix::fs::chmod(ground.places.path(), mode).expect("open the directory");
         ground
     }
 
@@ -110,13 +127,13 @@ impl Ground {
     /// Where it is mounted, when it is.
     #[must_use]
     pub fn active(&self) -> PathBuf {
-        self.directory.path().join("active")
+        self.places.path().join("active")
     }
 
     /// Where its view is mounted, when it is.
     #[must_use]
     pub fn view(&self) -> PathBuf {
-        self.directory.path().join("view")
+        self.places.path().join("view")
     }
 
     /// Changes the rule of a class, from the next start on.

@@ -72,7 +72,17 @@ struct Served {
 
 impl Default for Mounted {
     fn default() -> Self {
-        let ground = Ground::default();
+        Self::on(Ground::default())
+    }
+}
+
+impl Mounted {
+    /// Serves the store of this ground.
+    ///
+    /// # Panics
+    /// When it is not served.
+    #[must_use]
+    pub fn on(ground: Ground) -> Self {
         let (active, view) = (ground.active(), ground.view());
         let watchdog = Watchdog::new(&[&active, &view], watchdog::BOUND);
         let session = Self {
@@ -85,9 +95,7 @@ impl Default for Mounted {
         session.start().expect("serve a new store");
         session
     }
-}
 
-impl Mounted {
     /// Where the place for writing is, for programs.
     #[must_use]
     pub fn path(&self, below: &str) -> PathBuf {
