@@ -12,7 +12,8 @@ cd "$(dirname "$0")/.."
 needs=(
     'make make' 'gcc gcc' 'git git' 'fusermount3 fuse3' 'strace strace' 'rsync rsync'
     'setfattr attr' 'chattr e2fsprogs' 'setfacl acl' 'perl perl' 'jq jq' 'ps procps'
-    'setpriv util-linux' 'unshare util-linux' 'mount mount' 'losetup mount' 'mkfs.ext4 e2fsprogs'
+    'setpriv util-linux' 'unshare util-linux' 'fsfreeze util-linux' 'mount mount' 'losetup mount'
+    'mkfs.ext4 e2fsprogs' 'mkfs.xfs xfsprogs' 'mkfs.btrfs btrfs-progs'
     'shellcheck shellcheck'
 )
 

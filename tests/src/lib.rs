@@ -6,6 +6,7 @@
 pub mod binary;
 pub mod compare;
 pub mod daemon;
+pub mod matrix;
 pub mod postgres;
 pub mod powercut;
 pub mod random;
