@@ -152,11 +152,6 @@ impl WormFs {
         &self.store.id
     }
 
-    /// The directory that holds the data, to ask what lies under it.
-    pub(crate) fn data_directory(&self) -> &std::os::fd::OwnedFd {
-        &self.store.data
-    }
-
     /// What somebody should look at.
     #[must_use]
     pub fn alarms(&self) -> Vec<String> {

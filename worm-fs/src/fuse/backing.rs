@@ -16,16 +16,13 @@ use parking_lot::Mutex;
 use crate::fs::Content;
 use crate::fs::HandleId;
 
-/// The type of overlayfs in `statfs`, see linux/magic.h.
-const OVERLAYFS: u64 = 0x794c_7630;
-
 /// How many files are remembered as cached; beyond that all are looked at anew.
 const CACHED_MAX: usize = 1 << 16;
 
 /// What the kernel reads from directly, of one mount.
 #[derive(Debug)]
 pub(super) struct Backing {
-    depth: u32,
+    wanted: bool,
     state: Mutex<State>,
 }
 
@@ -41,21 +38,17 @@ struct State {
 }
 
 impl Backing {
-    /// For a store on this file system; `wanted` is whether it may be tried at all.
-    pub(super) fn new(data: impl std::os::fd::AsFd, wanted: bool) -> Self {
-        let overlay =
-            rustix::fs::fstatfs(data).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(OVERLAYFS));
-        let depth = match (wanted, overlay) {
-            (false, _) => 0,
-            (true, false) => 1,
-            (true, true) => 2,
-        };
-        Self { depth, state: Mutex::new(State::default()) }
+    /// `wanted` is whether it may be tried at all.
+    pub(super) fn new(wanted: bool) -> Self {
+        Self { wanted, state: Mutex::new(State::default()) }
     }
 
     /// How deep the kernel must let file systems be stacked; 0 when nothing is to be stacked.
+    ///
+    /// Never 2, which a store on overlayfs would take: behind two of them a mapping of a sealed
+    /// file names the store's own file, and `/proc/PID/map_files` opens that for writing.
     pub(super) fn stack_depth(&self) -> u32 {
-        self.depth
+        u32::from(self.wanted)
     }
 
     /// From here on everything is read through the daemon.

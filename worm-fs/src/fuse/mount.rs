@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::AsFd as _;
 use std::os::fd::AsRawFd as _;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -124,7 +123,7 @@ impl Detached {
     /// When the kernel and we do not understand each other.
     pub fn serve(self, fs: &Arc<WormFs>, settings: Settings) -> io::Result<(Mounted, OwnedFd)> {
         let Self { place, device, mount } = self;
-        let backing = Backing::new(fs.data_directory().as_fd(), settings.passthrough);
+        let backing = Backing::new(settings.passthrough);
         let adapter = Adapter::new(Arc::clone(fs), place, backing);
         let mut config = Config::default();
         config.acl = SessionACL::All;
