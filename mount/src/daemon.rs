@@ -50,6 +50,9 @@ pub(crate) const READY: &str = "ready";
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// How often the daemon looks whether its mounts are still there.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long after a change of mounts it looks at its places: a mount that is taken away in order is
+/// gone before its session is over, by how busy the machine is.
+const SETTLED: Duration = Duration::from_secs(1);
 /// How long the last requests may take after the end was asked for.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
@@ -241,8 +244,7 @@ fn wait(mounts: &Mounts, mut signals: Signals, watch: &Watch, alarms: &Alarms) {
         if watch.wait(LOOK) {
             changed.get_or_insert_with(Instant::now);
         }
-        // A mount that is taken away in order is gone a moment before its session is over.
-        if changed.is_some_and(|when| when.elapsed() >= LOOK) {
+        if changed.is_some_and(|when| when.elapsed() >= SETTLED) {
             alarms.look(watch);
             changed = None;
         }
