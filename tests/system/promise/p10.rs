@@ -9,6 +9,7 @@ use system_tests::worm_test;
 use worm_fs::clock::DAY_MS;
 use worm_fs::clock::HOUR_MS;
 use worm_fs::clock::rfc3339;
+use worm_fs::config::RETENTION_MS_MAX;
 
 fn extend(worm: &dyn Files, path: &[u8], until: &str) -> Result<(), Errno> {
     worm.setxattr(path, "user.worm.retain_until", until.as_bytes())
@@ -97,6 +98,59 @@ worm_test!(an_end_that_is_no_moment_is_refused, |worm| {
     for far in ["9999-12-30T00:00:00Z", "0001-01-01T00:00:00Z"] {
         let set = extend(worm.active(), b"daily/x", far);
         assert_eq!(set, Err(Errno::PERM), "{far}");
+    }
+});
+
+/// Where calendars, counters of seconds and of milliseconds end.
+const FAR: [&str; 5] = [
+    "2038-01-19T03:14:07Z",
+    "2038-01-19T03:14:08Z",
+    "2106-02-07T06:28:15Z",
+    "2106-02-07T06:28:16Z",
+    "2225-12-31T23:59:59.999Z",
+];
+
+worm_test!(an_end_can_be_far_away, |worm| {
+    worm.ground().rule("daily", |rule| rule.max_retention = Some(RETENTION_MS_MAX));
+    worm.restart(End::Clean);
+    worm.put(b"daily/x", b"bytes");
+    for until in FAR {
+        assert_eq!(extend(worm.active(), b"daily/x", until), Ok(()), "{until}");
+        worm.restart(End::Crash);
+        assert_eq!(worm.worm(b"daily/x", "retain_until").unwrap(), until);
+    }
+    let before_1970 = "1969-12-31T23:59:59Z";
+    assert_eq!(extend(worm.active(), b"daily/x", before_1970), Err(Errno::PERM));
+    worm.clock().advance(150 * 366 * DAY_MS);
+    assert_eq!(worm.housekeep(), 0);
+    assert_eq!(worm.unlink(b"daily/x"), Err(Errno::PERM));
+});
+
+worm_test!(no_number_ends_a_retention, |worm| {
+    worm.put(b"daily/x", b"bytes");
+    for number in [0, -1, 1, i64::MAX, i64::MIN, i64::from(i32::MAX), 1 << 32, 4_102_444_800] {
+        let set = extend(worm.active(), b"daily/x", &number.to_string());
+        assert_eq!(set, Err(Errno::INVAL), "{number} is no moment as people write it");
+    }
+    for odd in ["-000001-01-01T00:00:00Z", "+009999-12-30T00:00:00Z"] {
+        assert_eq!(extend(worm.active(), b"daily/x", odd), Err(Errno::PERM), "{odd}");
+    }
+    let end = rfc3339(START_MS + 7 * DAY_MS);
+    assert_eq!(worm.worm(b"daily/x", "retain_until").unwrap(), end);
+});
+
+worm_test!(the_times_of_a_file_may_be_any, |worm| {
+    for (number, seconds) in
+        [-1, 0, i64::from(i32::MAX) + 1, 1 << 32, -(1 << 31)].iter().enumerate()
+    {
+        let path = format!("daily/{number}").into_bytes();
+        let fd = worm.create(&path).unwrap();
+        let mtime_ns = seconds * 1_000_000_000 + 7;
+        worm.utimes(&path, mtime_ns).unwrap();
+        worm.close(fd).unwrap();
+        worm.wait_sealed(&path);
+        worm.restart(End::Crash);
+        assert_eq!(worm.stat(&path).unwrap().mtime_ns, mtime_ns, "{seconds}");
     }
 });
 

@@ -67,8 +67,13 @@ pub(super) fn nanoseconds(time: TimeOrNow, now_ns: impl FnOnce() -> i64) -> i64 
         TimeOrNow::Now => now_ns(),
         TimeOrNow::SpecificTime(time) => match time.duration_since(UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+            // fuser takes the nanoseconds off, too; utimensat(2) counts them forward from the
+            // second, also before 1970.
             Err(before) => {
-                i64::try_from(before.duration().as_nanos()).map_or(i64::MIN, |distance| -distance)
+                let (seconds, nanos) =
+                    (before.duration().as_secs(), before.duration().subsec_nanos());
+                let seconds = i64::try_from(seconds).map_or(i64::MIN, |seconds| -seconds);
+                seconds.saturating_mul(1_000_000_000).saturating_add(i64::from(nanos))
             }
         },
     }
