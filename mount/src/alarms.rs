@@ -45,12 +45,18 @@ impl Alarms {
         self.note();
     }
 
-    /// Notes them where `worm status` finds them.
-    pub(crate) fn note(&self) {
-        let Some(note) = &self.note else { return };
+    /// The places as they were last seen, and all that somebody should look at.
+    pub(crate) fn now(&self) -> (Vec<PlaceNote>, Vec<String>) {
         let places = self.places.lock().clone();
         let mut alarms: Vec<String> = places.iter().filter_map(PlaceNote::alarm).collect();
         alarms.extend(self.fs.alarms());
+        (places, alarms)
+    }
+
+    /// Notes them where others find them without asking.
+    pub(crate) fn note(&self) {
+        let Some(note) = &self.note else { return };
+        let (places, alarms) = self.now();
         note.update(|now| (now.places, now.alarms) = (places, alarms));
     }
 }

@@ -1,5 +1,7 @@
 //! What was typed. It is checked for form here and for sense where it is used.
 
+pub(crate) mod admin;
+
 use std::path::PathBuf;
 
 use clap::Args;
@@ -38,7 +40,23 @@ pub(crate) enum Command {
     /// List files with size, sealing time and time left
     Ls(LookArgs),
     /// Show a store at a glance
-    Status(LookArgs),
+    Status(admin::StatusArgs),
+    /// Say in one line why a change of a path would be refused, and until when
+    Why(admin::PathArgs),
+    /// Show everything that is known about a path
+    Show(admin::PathArgs),
+    /// Print the ledger: what happened, who did it and why
+    Log(admin::LogArgs),
+    /// Put a hold on a file and its group, or lift it: held files stay, whatever their end
+    Hold(admin::HoldArgs),
+    /// End the retention of a file and its group early, where its class was in governance mode
+    Release(admin::ReleaseArgs),
+    /// Lengthen the retention of a file, within the limit of its class
+    Extend(admin::ExtendArgs),
+    /// Show the retention clock, and why it is behind the system clock
+    Clock(admin::ClockArgs),
+    /// Remove what is over now, rather than at the daemon's next round
+    Expire(admin::ExpireArgs),
     /// Compare every byte of a store with its ledger, and the ledger with its signed head
     Verify(VerifyArgs),
     /// Wait until a file is sealed and print its SHA-256
@@ -67,6 +85,12 @@ pub(crate) struct MountArgs {
     /// Where the daemon notes what it serves, and logs
     #[arg(long, value_name = "DIR", default_value = crate::run_file::RUN_DIRECTORY)]
     pub(crate) run_dir: PathBuf,
+    /// Where the admin's commands reach the daemon [default: RUN-DIR/STORE-ID.sock]
+    #[arg(long, value_name = "FILE", conflicts_with = "read_only")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Serve numbers for Prometheus at /metrics there: 127.0.0.1:PORT or unix:/PATH
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "read_only")]
+    pub(crate) metrics: Option<crate::metrics::Address>,
     /// Show a store that nobody serves, for example a copy; change nothing
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -137,7 +161,7 @@ pub(crate) struct KeepArgs {
     pub(crate) view: Option<PathBuf>,
 }
 
-/// `worm ls` and `worm status`.
+/// `worm ls`.
 #[derive(Args, Debug)]
 pub(crate) struct LookArgs {
     /// A store, or where one is mounted

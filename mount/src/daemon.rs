@@ -29,6 +29,7 @@ use worm_fs::fuse::Settings;
 
 use crate::alarms::Alarms;
 use crate::cli::MountArgs;
+use crate::doors::Doors;
 use crate::keeper::Keeper;
 use crate::keeper::Taken;
 use crate::logging;
@@ -86,6 +87,7 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
     let devices = places.iter().map(|(path, mount)| Ok((path.clone(), mount.device()?)));
     let devices = devices.collect::<std::io::Result<_>>();
     let watch = Watch::new(mounts, devices.map_err(Failure::doing("ask for the mounts"))?);
+    let doors = Doors::bind(&plan, args)?;
     // No thread has been started yet, and sockets are bound: all that comes is inside.
     let sandbox = enter_sandbox(&plan, args);
     tracing::info!(sandbox, "given up");
@@ -110,7 +112,7 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
             store: seen_from_outside(&plan, args),
             mounts: mounts.iter().map(|(path, _)| path.clone()).collect(),
             places: Vec::new(),
-            sandbox,
+            sandbox: sandbox.clone(),
             alarms: fs.alarms(),
         };
         Note::new(&args.run_dir, &plan.id, now)
@@ -118,6 +120,7 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
     let (stop, stopped) = channel();
     let alarms = Arc::new(Alarms::new(Arc::clone(&fs), note));
     alarms.look(&watch);
+    let doors = doors.open(&alarms, sandbox);
     let housekeeper = housekeep(Arc::clone(&alarms), stopped);
     tracing::info!(store = %plan.store.display(), at = %plan.mountpoint.display(), "serving");
     if args.report_ready {
@@ -130,6 +133,7 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
     drop(stop);
     let descriptors = take_away(mounts, &keeper);
     let housekeeping = housekeeper.map(|thread| drop(thread.join()));
+    doors.close();
     fs.shut_down(descriptors);
     if let Some(note) = &alarms.note {
         note.remove();

@@ -56,7 +56,9 @@ pub(crate) fn run(args: &MountArgs) -> Outcome {
 fn with_absolute_paths(args: &MountArgs) -> Outcome<MountArgs> {
     let run_dir = std::path::absolute(&args.run_dir)
         .map_err(Failure::doing(format_args!("find {}", args.run_dir.display())))?;
-    Ok(MountArgs { run_dir, ..args.clone() })
+    let socket = args.socket.as_deref().map(std::path::absolute).transpose();
+    let socket = socket.map_err(Failure::doing("find the socket's place"))?;
+    Ok(MountArgs { run_dir, socket, ..args.clone() })
 }
 
 /// Starts the daemon as a process of its own and waits until its mount answers.
@@ -164,7 +166,7 @@ fn enter_private(args: &MountArgs, device: &Path, store: &Path) -> Outcome {
 
 /// The absolute path of something that need not be there. A dead mount cannot be looked at, so
 /// what stands above it is resolved.
-fn resolve(path: &Path) -> Outcome<PathBuf> {
+pub(crate) fn resolve(path: &Path) -> Outcome<PathBuf> {
     let whole = std::path::absolute(path)
         .map_err(Failure::doing(format_args!("find {}", path.display())))?;
     let there = whole.ancestors().find_map(|above| Some((above, above.canonicalize().ok()?)));

@@ -29,6 +29,11 @@ pub(crate) enum Exit {
 impl Exit {
     /// What a process ended with, or a line of ours names.
     pub(crate) fn from_number(number: &str) -> Self {
+        number.parse().map_or(Self::Failed, Self::of)
+    }
+
+    /// The exit that a number stands for.
+    pub(crate) fn of(number: u8) -> Self {
         let all = [
             Self::Usage,
             Self::Preflight,
@@ -37,8 +42,7 @@ impl Exit {
             Self::Verification,
             Self::NotWriteOnce,
         ];
-        let found = all.into_iter().find(|exit| (*exit as u8).to_string() == number);
-        found.unwrap_or(Self::Failed)
+        all.into_iter().find(|exit| *exit as u8 == number).unwrap_or(Self::Failed)
     }
 }
 

@@ -13,12 +13,12 @@ use worm_fs::verify::Progress;
 use worm_fs::verify::Report;
 
 use crate::cli::VerifyArgs;
-use crate::list::bytes;
 use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
 use crate::outcome::say;
 use crate::run_file;
+use crate::words::bytes;
 
 /// Runs `worm verify`.
 pub(crate) fn run(args: &VerifyArgs) -> Outcome {

@@ -10,6 +10,7 @@ pub(crate) mod end;
 pub(crate) mod expire;
 pub(crate) mod handles;
 pub(crate) mod limits;
+pub(crate) mod look;
 pub(crate) mod meter;
 pub(crate) mod namespace;
 pub(crate) mod open_file;

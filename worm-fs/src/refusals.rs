@@ -30,6 +30,8 @@ const LOGGED_MAX: u64 = 20;
 const LOGGED_WINDOW_MS: i64 = 10_000;
 /// How many may wait for the log: two windows' worth.
 const WAITING_MAX: usize = 40;
+/// How much of a path is logged, in bytes: whoever tries all day chooses its length.
+const PATH_BYTES_MAX: usize = 512;
 /// The most that is read of `/proc/PID/cgroup`: cgroup v1 has a line for each of its dozen
 /// controllers.
 const CGROUP_BYTES_MAX: u64 = 4096;
@@ -164,12 +166,29 @@ fn cgroup_in(text: &[u8]) -> Option<String> {
 fn say(refused: &Refused, cgroup: Option<&str>) {
     let Refused { request, path, uid, pid, refusal, count } = refused;
     let reason = refusal.reason();
+    let path = cut(path.to_string());
     tracing::info!(request, %path, uid, pid, cgroup, reason, count, "refused: {refusal}");
+}
+
+/// The beginning of a path that is too long for the log. Encoded paths are ASCII.
+fn cut(mut path: String) -> String {
+    if path.len() > PATH_BYTES_MAX {
+        path.truncate(PATH_BYTES_MAX);
+        path.push_str("...");
+    }
+    path
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_fills_the_log_with_long_names() {
+        assert_eq!(cut("hourly/x".to_owned()), "hourly/x");
+        let long = StorePath::root().join(&[0xff; 4000]).to_string();
+        assert_eq!(cut(long).len(), PATH_BYTES_MAX + 3);
+    }
 
     #[test]
     fn the_cgroup_that_says_most_is_shown() {

@@ -9,6 +9,7 @@ pub mod layout;
 pub mod ledger;
 pub(crate) mod load;
 pub mod note;
+pub mod pages;
 pub mod recover;
 pub(crate) mod snapshot;
 
@@ -182,6 +183,14 @@ impl Store {
         Ok(read_store_json(path)?.1.store)
     }
 
+    /// The disk that it is on.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn disk(&self) -> io::Result<rustix::fs::StatVfs> {
+        Ok(rustix::fs::fstatvfs(&self.data)?)
+    }
+
     /// The newest signed head, checked with the store's own public key.
     ///
     /// # Errors
@@ -274,6 +283,22 @@ fn take_lock(path: &Path, root: &OwnedFd) -> Result<File, OpenError> {
         }
     }
     Err(OpenError::Busy(path.to_owned()))
+}
+
+/// The id of the store in a directory, without looking further.
+///
+/// # Errors
+/// [`OpenError`]
+pub fn id_of(path: &Path) -> Result<String, OpenError> {
+    let doing = || format!("open the store {}", path.display());
+    let root: OwnedFd = File::open(path).map_err(disk(doing()))?.into();
+    match read_small(&root, layout::STORE_JSON) {
+        Ok(json) => Ok(parse_store_json(path, &json)?.store),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(OpenError::NotAStore(path.to_owned()))
+        }
+        Err(error) => Err(disk(doing())(error)),
+    }
 }
 
 /// Whether a daemon serves the store at this moment.

@@ -96,7 +96,7 @@ impl Catalog {
     }
 
     /// The groups of a directory, oldest first.
-    fn groups_in(&self, directory: &Directory) -> Vec<Group> {
+    pub(crate) fn groups_in(&self, directory: &Directory) -> Vec<Group> {
         let files = directory.children.values().filter_map(|id| Some((*id, self.get_file(*id)?)));
         let mut groups: Vec<Group> = files
             .filter(|(_, file)| file.main.is_none())

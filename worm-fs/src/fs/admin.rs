@@ -2,7 +2,6 @@
 
 use super::WormFs;
 use crate::clock::ClockReport;
-use crate::clock::credit_left;
 use crate::error::Error;
 use crate::error::Result;
 use crate::policy;
@@ -14,6 +13,7 @@ use crate::policy::name::StorePath;
 use crate::policy::retention;
 use crate::record::Actor;
 use crate::record::Event;
+use crate::report;
 
 /// The longest name of a hold, in bytes.
 pub(crate) const HOLD_NAME_BYTES_MAX: usize = 64;
@@ -130,17 +130,9 @@ impl WormFs {
     pub fn clock_report(&self) -> ClockReport {
         let reading = self.clock.read();
         let state = self.state.read();
-        let catalog = &state.catalog;
-        let clock_ms = catalog.anchor.now(&reading);
         let doubts: Vec<&str> = state.doubts.values().map(String::as_str).collect();
-        ClockReport {
-            clock_ms,
-            system_ms: reading.system_ms,
-            lag_ms: reading.system_ms.saturating_sub(clock_ms),
-            uncredited_ms: catalog.uncredited_ms,
-            credit_left_ms: credit_left(clock_ms, &catalog.credits),
-            doubt: (!doubts.is_empty()).then(|| doubts.join("; ")),
-        }
+        let doubt = (!doubts.is_empty()).then(|| doubts.join("; "));
+        report::clock(&state.catalog, &reading, doubt)
     }
 
     fn stands(&self, id: u64, hold: &str) -> bool {

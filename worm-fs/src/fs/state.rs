@@ -135,13 +135,22 @@ impl State {
 
     /// Whether what is over in the class of a file stays all the same: something is in doubt.
     pub(crate) fn is_frozen(&self, id: u64, now_ms: i64) -> bool {
+        self.frozen_by(id, now_ms).is_some()
+    }
+
+    /// What is in doubt, so that what is over in the class of a file stays all the same.
+    pub(crate) fn frozen_by(&self, id: u64, now_ms: i64) -> Option<String> {
+        if let Some(why) = self.doubts.values().next() {
+            return Some(why.clone());
+        }
         let class = |id| self.catalog.class_of(id).map(|(class, _)| class);
         let keeps = |damaged: &u64| {
             class(*damaged) == class(id)
                 && self.catalog.get_file(*damaged).is_some()
                 && self.catalog.retention_of(*damaged, now_ms) != Retention::Over
         };
-        !self.doubts.is_empty() || self.damaged.keys().any(keeps)
+        let (damaged, what) = self.damaged.iter().find(|(damaged, _)| keeps(damaged))?;
+        Some(format!("{}: {what}", self.catalog.path(*damaged)))
     }
 
     /// Notes what somebody should look at, once.

@@ -1,0 +1,172 @@
+//! PURE: a status in the text format of Prometheus, version 0.0.4
+//! (prometheus.io/docs/instrumenting/exposition_formats).
+
+use std::fmt::Display;
+
+use worm_fs::report::Status;
+
+/// What a metric is.
+#[derive(Clone, Copy)]
+enum Kind {
+    Gauge,
+    Counter,
+}
+
+/// All numbers of a status.
+pub(super) fn of(status: &Status) -> String {
+    let mut page = Page(String::new());
+    if let Some(daemon) = &status.daemon {
+        let version = [("version", daemon.version.as_str())];
+        page.metric("worm_build_info", Kind::Gauge, "The daemon's version.", [(&version[..], 1)]);
+        let started = seconds(&daemon.started_at);
+        page.one("worm_start_time_seconds", "When the daemon began to serve.", started);
+        page.one("worm_open_files", "Files being written or sealed.", daemon.open_files);
+        let refusals = daemon.refusals.iter().map(|row| {
+            ([("request", row.request.as_str()), ("reason", row.reason.as_str())], row.count)
+        });
+        page.metric(
+            "worm_refusals_total",
+            Kind::Counter,
+            "Requests turned down by the rules.",
+            refusals,
+        );
+    }
+    if let Some(room) = status.room {
+        page.one("worm_disk_size_bytes", "Size of the disk below the store.", room.bytes);
+        page.one("worm_disk_free_bytes", "What can still be written there.", room.free_bytes);
+    }
+    let classes = || status.classes.iter().map(|class| ([("class", class.name.as_str())], class));
+    let files = classes().map(|(label, class)| (label, class.files));
+    page.metric("worm_class_files", Kind::Gauge, "Sealed files.", files);
+    let bytes = classes().map(|(label, class)| (label, class.bytes));
+    page.metric("worm_class_size_bytes", Kind::Gauge, "Bytes of sealed files.", bytes);
+    let incomplete = classes().map(|(label, class)| (label, class.incomplete));
+    let help = "Files that were never finished.";
+    page.metric("worm_class_incomplete_files", Kind::Gauge, help, incomplete);
+    let newest =
+        classes().filter_map(|(label, class)| Some((label, seconds(class.newest.as_deref()?))));
+    let help = "When the newest file was sealed; absent where there is none.";
+    page.metric("worm_class_newest_seal_timestamp_seconds", Kind::Gauge, help, newest);
+    page.one("worm_alarms", "What somebody should look at: see worm status.", status.alarms.len());
+    page.one("worm_ledger_lines", "Lines of the ledger.", status.lines);
+    page.one("worm_ledger_signed_lines", "Lines under the signed head.", status.signed);
+    let help = "By how much the system clock is ahead of the retention clock.";
+    page.one("worm_clock_lag_seconds", help, status.lag_seconds);
+    page.0
+}
+
+/// A moment as Prometheus counts it; whole seconds are enough.
+fn seconds(rfc3339: &str) -> i64 {
+    rfc3339.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
+}
+
+struct Page(String);
+
+impl Page {
+    /// A gauge without labels.
+    fn one(&mut self, name: &str, help: &str, value: impl Display) {
+        self.metric(name, Kind::Gauge, help, [([], value)]);
+    }
+
+    /// A metric with all its values. Label values are percent-encoded or words of ours: nothing
+    /// in them needs to be escaped.
+    fn metric<'a, L: AsRef<[(&'a str, &'a str)]>, V: Display>(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        help: &str,
+        values: impl IntoIterator<Item = (L, V)>,
+    ) {
+        let kind = match kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+        };
+        self.line(format_args!("# HELP {name} {help}"));
+        self.line(format_args!("# TYPE {name} {kind}"));
+        for (labels, value) in values {
+            let labels: Vec<String> =
+                labels.as_ref().iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+            match labels.join(",") {
+                none if none.is_empty() => self.line(format_args!("{name} {value}")),
+                labels => self.line(format_args!("{name}{{{labels}}} {value}")),
+            }
+        }
+    }
+
+    fn line(&mut self, line: impl Display) {
+        self.0.push_str(&format!("{line}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use worm_fs::report::ClassRow;
+    use worm_fs::report::Room;
+    use worm_fs::report::Serving;
+
+    #[test]
+    fn numbers_have_names_help_and_base_units() {
+        let refusal = worm_fs::refusals::RefusalCount {
+            request: "unlink".into(),
+            reason: "retained".into(),
+            count: 3,
+        };
+        let class = ClassRow {
+            name: "hourly".into(),
+            retention_seconds: 60,
+            files: 2,
+            bytes: 9,
+            incomplete: 1,
+            newest: Some("2026-01-18T00:00:01.500Z".into()),
+        };
+        let status = Status {
+            store: "s".into(),
+            served: true,
+            lines: 7,
+            signed: 6,
+            clock: String::new(),
+            lag_seconds: 5,
+            room: Some(Room { bytes: 100, free_bytes: 40 }),
+            classes: vec![class.clone(), ClassRow { name: "a b".into(), newest: None, ..class }],
+            daemon: Some(Serving {
+                version: "0.1.0".into(),
+                started_at: "2026-01-18T00:00:00Z".into(),
+                open_files: 4,
+                refusals: vec![refusal],
+                ..Serving::default()
+            }),
+            alarms: vec!["x".into()],
+        };
+        let text = of(&status);
+        for line in [
+            "worm_build_info{version=\"0.1.0\"} 1",
+            "worm_start_time_seconds 1768694400",
+            "worm_open_files 4",
+            "# TYPE worm_refusals_total counter",
+            "worm_refusals_total{request=\"unlink\",reason=\"retained\"} 3",
+            "worm_disk_size_bytes 100",
+            "worm_disk_free_bytes 40",
+            "worm_class_files{class=\"a b\"} 2",
+            "worm_class_size_bytes{class=\"hourly\"} 9",
+            "worm_class_incomplete_files{class=\"hourly\"} 1",
+            "worm_class_newest_seal_timestamp_seconds{class=\"hourly\"} 1768694401",
+            "worm_alarms 1",
+            "worm_ledger_lines 7",
+            "worm_ledger_signed_lines 6",
+            "worm_clock_lag_seconds 5",
+        ] {
+            assert!(text.lines().any(|written| written == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("seconds{class=\"a b\"}"), "{text}");
+        // Every value stands under its own HELP and TYPE.
+        let mut named = "";
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                named = rest.split(' ').next().unwrap();
+            } else if !line.starts_with('#') {
+                assert_eq!(line.split(['{', ' ']).next().unwrap(), named, "{line}");
+            }
+        }
+    }
+}
