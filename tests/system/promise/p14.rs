@@ -21,6 +21,8 @@ use worm_fs::config::Size;
 use worm_fs::fs::Control;
 use worm_fs::fs::OPEN_FILES_MAX;
 use worm_fs::policy::limits::ENTRY_BYTES;
+use worm_fs::policy::limits::LINE_BYTES;
+use worm_fs::policy::limits::LINE_BYTES_PER_PATH_BYTE;
 
 /// Gives class `guest` other limits.
 fn limit(worm: &dyn Session, change: impl FnOnce(&mut Limits)) {
@@ -163,6 +165,20 @@ worm_test!(bytes_up_to_the_limit_and_none_beyond, |worm| {
     assert_eq!(worm.get(b"guest/one").unwrap().len(), 6_000);
     worm.restart(End::Crash);
     assert_eq!(worm.create(b"guest/three"), Err(Errno::DQUOT));
+});
+
+worm_test!(what_was_sealed_makes_no_room_for_those_who_still_write, |worm| {
+    let line = LINE_BYTES + LINE_BYTES_PER_PATH_BYTE * b"guest/one".len() as u64;
+    limit(worm, |limits| limits.bytes = Size::Bytes(2 * ENTRY_BYTES + line + 10_000));
+    let one = worm.create(b"guest/one").unwrap();
+    let two = worm.create(b"guest/two").unwrap();
+    assert_eq!(worm.write(one, &[7; 6_000]), Ok(6_000));
+    close(worm, one);
+    worm.wait_sealed(b"guest/one");
+    assert_eq!(worm.write(two, &[7; 4_000]), Ok(4_000));
+    assert_eq!(worm.write(two, b"x"), Err(Errno::DQUOT));
+    assert_eq!(worm.close(two), Err(Errno::DQUOT));
+    worm.wait_incomplete(b"guest/two");
 });
 
 worm_test!(reserved_room_counts_and_is_given_back, |worm| {
