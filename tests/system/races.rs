@@ -274,6 +274,32 @@ fn a_disk_full_up_to_the_reserve_takes_nothing_new_and_seals_what_is_there() {
 }
 
 #[test]
+fn room_that_the_disk_refused_is_not_counted() {
+    let daemon = Daemon::prepare();
+    let (store, config) = (daemon.store(), daemon.directory().join("worm.toml"));
+    let _disk = SmallDisk::new(&store, c"size=16m");
+    let text = b"reserve = \"0B\"\n[class.daily]\nretention = \"7d\"\nlimits.bytes = \"1MiB\"\n";
+    File::create_new(&config).unwrap().write_all(text).unwrap();
+    daemon.mount(&["--config", config.to_str().unwrap()]).success();
+    let file = File::create_new(daemon.active().join("daily/x")).unwrap();
+    // The daemon asks the disk, and then not again for some MiB.
+    file.write_all_at(b"bytes", 0).unwrap();
+    let filler = store.join("filler");
+    let mut fill = File::create_new(&filler).unwrap();
+    while fill.write_all(&[7; 4096]).is_ok() {}
+    let room = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, 900 << 10);
+    assert_eq!(room, Err(rustix::io::Errno::NOSPC));
+    drop(fill);
+    std::fs::remove_file(filler).unwrap();
+    let other = daemon.active().join("daily/other");
+    File::create_new(&other).unwrap().write_all(&[7; 600 << 10]).unwrap();
+    drop(file);
+    daemon.wait(&other);
+    daemon.wait(&daemon.active().join("daily/x"));
+    daemon.worm("umount", &daemon.active(), &["--guard"]).success();
+}
+
+#[test]
 fn a_disk_without_inodes_takes_nothing_new_and_seals_what_is_there() {
     let daemon = Daemon::prepare();
     let store = daemon.store();
