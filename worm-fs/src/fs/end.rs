@@ -177,6 +177,51 @@ impl WormFs {
         Ok(())
     }
 
+    /// Tries again to move data to its place that could not be moved before.
+    pub(crate) fn place_again(&self) {
+        // What is only shown is not changed.
+        if self.committer.is_none() {
+            return;
+        }
+        let unplaced: Vec<_> = {
+            let state = self.state.read();
+            let path = |id: &u64| state.catalog.path(*id);
+            state.unplaced.iter().map(|(id, from)| (*id, from.clone(), path(id))).collect()
+        };
+        for (id, from, path) in unplaced {
+            match self.store.publish_again(&from, &path) {
+                Ok(()) => drop(self.state.write().unplaced.remove(&id)),
+                Err(error) => tracing::warn!(%path, %error, "still not moved into place"),
+            }
+        }
+    }
+
+    /// Tries again to remove data that was to go and could not be removed.
+    pub(crate) fn remove_again(&self) {
+        let left: Vec<_> = {
+            let state = self.state.read();
+            let removed = state.catalog.removed.iter();
+            let left = removed.filter(|(path, _)| state.strays.contains(path));
+            left.map(|(path, bytes)| (path.clone(), *bytes)).collect()
+        };
+        for (path, bytes) in left {
+            // As the catalog notes a directory.
+            let removed = if bytes == u64::MAX {
+                self.store.remove_data_directory(&path)
+            } else {
+                self.store.remove_data(&path)
+            };
+            match removed {
+                Ok(()) => {
+                    let mut state = self.state.write();
+                    state.catalog.removed.remove(&path);
+                    state.strays.remove(&path);
+                }
+                Err(error) => tracing::warn!(%path, %error, "still not removed"),
+            }
+        }
+    }
+
     /// Moves the data of a recorded file to its place. When that fails the file is whole and
     /// recorded all the same: it is served from where it is, and the next start tries again.
     pub(crate) fn place(&self, id: u64, from: &[u8], path: &StorePath) {

@@ -16,8 +16,9 @@ const CLOCK_NOTE_MS: i64 = HOUR_MS;
 const REMOVALS_MAX: usize = 64;
 
 impl WormFs {
-    /// Removes groups that are over, oldest first, notes the clocks when it is time, and gives up
-    /// files whose end could not be recorded before. Returns how many files were removed; call it
+    /// Removes groups that are over, oldest first, notes the clocks when it is time, and tries
+    /// again what the disk refused before: to record the end of a file, to move data into its
+    /// place, to remove it. Returns how many files were removed; call it
     /// again while that is not zero.
     ///
     /// # Errors
@@ -39,6 +40,8 @@ impl WormFs {
         if let Err(error) = self.give_up_failed() {
             tracing::warn!(%error, "the end of a file still cannot be recorded");
         }
+        self.place_again();
+        self.remove_again();
         self.end_overdue(reading.raw_ms);
         self.watch_limits(now_ms);
         self.expire(now_ms)
@@ -67,7 +70,10 @@ impl WormFs {
                     else {
                         continue;
                     };
-                    if state.open.contains_key(&id) || !state.leave(id, parent, &name) {
+                    // What is not in its place stays until it is.
+                    let on_its_way =
+                        state.open.contains_key(&id) || state.unplaced.contains_key(&id);
+                    if on_its_way || !state.leave(id, parent, &name) {
                         continue;
                     }
                     let path = state.catalog.path(id);

@@ -89,6 +89,7 @@ impl WormFs {
     /// # Errors
     /// [`Refusal::Retained`] before its retention end, or what the disk says.
     pub fn unlink(&self, place: Place, caller: Caller, parent: u64, name: &[u8]) -> Result<()> {
+        self.place_again();
         self.remove(place, parent, name, Request::Unlink, |id, path| Event::Removed {
             id,
             path,
@@ -124,12 +125,12 @@ impl WormFs {
     /// Records removals, and only then removes what they name. The names stay taken until all
     /// is done.
     pub(crate) fn carry_out(&self, removals: Vec<(u64, Name, Event)>) -> Result<()> {
-        let committed = self.commit(removals.iter().map(|(_, _, event)| event.clone()).collect());
-        let mut outcome = committed;
+        let events = removals.iter().map(|(_, _, event)| event.clone()).collect();
+        let mut outcome = self.leave_open(&removals).and_then(|()| self.commit(events));
         for (parent, name, event) in removals {
             let (id, done) = match event.removal() {
                 Some(Removal::File(id, path)) => {
-                    (id, outcome.is_ok().then(|| (path, self.remove_file_data(id, path))))
+                    (id, outcome.is_ok().then(|| (path, self.store.remove_data(path))))
                 }
                 Some(Removal::Directory(id, path)) => {
                     (id, outcome.is_ok().then(|| (path, self.store.remove_data_directory(path))))
@@ -140,12 +141,14 @@ impl WormFs {
             state.leaving.remove(&id);
             state.leaving_names.remove(&(parent, name.clone()));
             if let Some((path, removed)) = done {
-                // Known for the case of a crash, which can only come before this.
-                state.catalog.removed.remove(path);
-                if let Err(error) = removed {
-                    state.strays.insert(path.clone());
-                    state.alarm(format!("{path}: its data could not be removed: {error}"));
-                    outcome = Err(Error::store("remove the data")(error));
+                match removed {
+                    // Known for the case of a crash, which can only come before this.
+                    Ok(()) => drop(state.catalog.removed.remove(path)),
+                    Err(error) => {
+                        state.strays.insert(path.clone());
+                        state.alarm(format!("{path}: its data could not be removed: {error}"));
+                        outcome = Err(Error::store("remove the data")(error));
+                    }
                 }
                 drop(state);
                 self.notify(&Notice::Gone { parent, name, id });
@@ -154,12 +157,27 @@ impl WormFs {
         outcome
     }
 
-    fn remove_file_data(&self, id: u64, path: &StorePath) -> std::io::Result<()> {
-        let unplaced = self.state.write().unplaced.remove(&id);
-        match unplaced {
-            Some(name) => self.store.remove_unplaced(&name),
-            None => self.store.remove_data(path),
+    /// Makes sure that no file which is about to go still has a name in `open/`: a start after a
+    /// crash would take it for one that was never finished.
+    fn leave_open(&self, removals: &[(u64, Name, Event)]) -> Result<()> {
+        let state = self.state.read();
+        let files = removals.iter().filter_map(|(_, _, event)| match event.removal() {
+            Some(Removal::File(id, _)) => Some(id),
+            Some(Removal::Directory(..)) | None => None,
+        });
+        let (mut any, mut unplaced) = (false, false);
+        for id in files {
+            any = true;
+            unplaced |= state.unplaced.contains_key(&id);
         }
+        drop(state);
+        if unplaced {
+            return Err(Error::store("move the data into place")(rustix::io::Errno::IO));
+        }
+        if any {
+            self.store.sync_open().map_err(Error::store("sync the directory of open files"))?;
+        }
+        Ok(())
     }
 
     /// What has a name, as this place shows it.

@@ -130,7 +130,11 @@ impl WormFs {
         let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
         match waiting {
             Waiting::Placed => self.store.open_data(path),
-            Waiting::Unplaced(name) => self.store.open_unplaced(name),
+            // The move may have been done, and only its sync have failed.
+            Waiting::Unplaced(name) => match self.store.open_unplaced(name) {
+                Err(error) if gone(&error) => self.store.open_data(path),
+                opened => opened,
+            },
             Waiting::OnItsWay(name) => match self.store.open_data(path) {
                 Err(error) if gone(&error) => match self.store.open_unplaced(name) {
                     Err(error) if gone(&error) => self.store.open_data(path),

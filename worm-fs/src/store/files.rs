@@ -55,6 +55,18 @@ impl Store {
         durable::publish((&self.open, name), (parent, last))
     }
 
+    /// The same once more, after an error: what was moved already is only synced.
+    pub(crate) fn publish_again(&self, name: &[u8], path: &StorePath) -> io::Result<()> {
+        match self.publish(name, path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.open_data(path)?;
+                let (parent, _) = path.split();
+                durable::sync_directory(durable::open_directory(&self.data, parent.as_bytes())?)
+            }
+            published => published,
+        }
+    }
+
     /// Opens the data of a finished file.
     pub(crate) fn open_data(&self, path: &StorePath) -> io::Result<File> {
         durable::open_file(&self.data, path.as_bytes())
@@ -87,8 +99,8 @@ impl Store {
         self.remove(path, AtFlags::empty())
     }
 
-    /// Removes the data of an expired file that never got its place.
-    pub(crate) fn remove_unplaced(&self, name: &[u8]) -> io::Result<()> {
+    /// Removes a name from `open/`.
+    fn remove_unplaced(&self, name: &[u8]) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.open, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => durable::sync_directory(&self.open),
             Err(errno) => Err(errno.into()),
