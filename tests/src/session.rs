@@ -12,6 +12,7 @@ mod mounted;
 pub mod raw;
 
 use std::sync::Arc;
+use std::sync::Weak;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -306,6 +307,15 @@ impl dyn Files + '_ {
                 answer => return answer,
             }
         }
+    }
+}
+
+/// A seal or a snapshot that is on its way holds the file system for a moment longer.
+fn wait_until_dropped(fs: &Weak<WormFs>) {
+    let deadline = Instant::now() + SOON;
+    while fs.strong_count() > 0 {
+        assert!(Instant::now() < deadline, "somebody keeps the file system");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -5,7 +5,10 @@ mod facts;
 mod failing;
 mod workload;
 
+use std::sync::atomic::Ordering;
+
 use system_tests::powercut::Disk;
+use system_tests::powercut::Fault;
 use system_tests::powercut::Model;
 use system_tests::powercut::Op;
 use system_tests::powercut::Recording;
@@ -19,6 +22,7 @@ use system_tests::session::Session;
 use worm_fs::clock::Clock as _;
 use worm_fs::clock::HOUR_MS;
 use worm_fs::clock::Reading;
+use worm_fs::fs::SEGMENT_BYTES;
 use worm_fs::verify;
 
 use facts::Facts;
@@ -72,13 +76,23 @@ impl Bench {
         self.worm.ground().make_store().expect("make a store");
     }
 
-    /// A new store, and all of the workload on it.
-    fn record(&self, seed: u64) -> (Recording, Facts) {
+    /// A new disk with a new store, which is served. With every other seed a segment of its
+    /// ledger ends after a few lines.
+    fn begin(&self, seed: u64) -> Disk {
+        let segment_bytes = if seed.is_multiple_of(2) { 2_000 } else { SEGMENT_BYTES };
+        self.worm.ground().segment_bytes.store(segment_bytes, Ordering::Relaxed);
         self.worm().clock().set(|now| *now = self.start.clone());
         let disk = self.mount(Model::default());
         self.make_store();
         self.worm.start().expect("serve it");
+        disk
+    }
+
+    /// All of the workload on a new store, whose disk may fail so.
+    fn record(&self, seed: u64, fault: Option<Fault>) -> (Recording, Facts) {
+        let disk = self.begin(seed);
         let mut work = Work::new(&self.worm, &disk, seed);
+        disk.fail(fault);
         work.run();
         let facts = work.facts;
         self.worm.stop(End::Crash);
@@ -194,7 +208,7 @@ struct Count {
 /// Cuts the power at so many moments of one run of the workload, and each time once more while
 /// the next daemon puts right what was left.
 fn sweep(bench: &Bench, seed: u64, most: usize, count: &mut Count, wrong: &mut Wrong) {
-    let (recording, facts) = bench.record(seed);
+    let (recording, facts) = bench.record(seed, None);
     let mut random = Random::new(seed);
     let begins = facts.clocks[0].0;
     let all = recording.ops.len() - begins;
@@ -230,8 +244,8 @@ fn sweep(bench: &Bench, seed: u64, most: usize, count: &mut Count, wrong: &mut W
 #[test]
 fn the_power_is_cut_at_any_moment() {
     let (bench, mut count, mut wrong) = (Bench::new(), Count::default(), Wrong::default());
-    for seed in 1..=rounds(1, 12) {
-        sweep(&bench, seed as u64, rounds(150, usize::MAX), &mut count, &mut wrong);
+    for seed in 1..=rounds(2, 12) {
+        sweep(&bench, seed as u64, rounds(100, usize::MAX), &mut count, &mut wrong);
     }
     let Count { requests, moments, states } = count;
     println!("power cuts: {moments} moments of {requests} requests, {states} states of the disk");
@@ -241,7 +255,7 @@ fn the_power_is_cut_at_any_moment() {
 #[test]
 fn a_start_that_was_cut_off_is_followed_by_another() {
     let (bench, mut wrong) = (Bench::new(), Wrong::default());
-    let (recording, facts) = bench.record(1);
+    let (recording, facts) = bench.record(1, None);
     let moment = recording.ops.len();
     let first = Crash::Power(Survives::Nothing);
     bench.set_clock(first, facts.clock(moment), "1", DOWN_MS[2]);

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::Weak;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,6 +45,7 @@ use super::Session;
 use super::Stat;
 use super::ground::VIEW;
 use super::raw;
+use super::wait_until_dropped;
 use crate::watchdog;
 use crate::watchdog::Watchdog;
 
@@ -242,15 +242,6 @@ pub(crate) fn unmount(path: &Path) {
                 panic!("unmount {}: {errno:?}", path.display());
             }
         }
-    }
-}
-
-/// A seal that is on its way holds the file system for a moment longer.
-fn wait_until_dropped(fs: &Weak<WormFs>) {
-    let deadline = Instant::now() + SOON;
-    while fs.strong_count() > 0 {
-        assert!(Instant::now() < deadline, "somebody keeps the file system");
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

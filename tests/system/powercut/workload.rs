@@ -76,6 +76,7 @@ impl<'a> Work<'a> {
         self.file("hourly/retried", 5_000, true, Ending::Commit);
         self.file("guest/left-open", 70_000, false, Ending::Never);
         self.restart(End::Crash);
+        self.file("guest/brief", 10, false, Ending::Close);
         self.expire();
         self.file("guest/close-1", 300_000, false, Ending::Commit);
         self.unordered("hourly/backward", 300_000, Order::Backward, Ending::Close);
