@@ -297,7 +297,9 @@ fn housekeep(alarms: Arc<Alarms>, stopped: Receiver<()>) -> Outcome<std::thread:
                 }
                 Err(error) => tracing::error!(%error, "housekeeping failed"),
             }
-            match stopped.recv_timeout(HOUSEKEEPING) {
+            // At the beginning expiry waits until all that is in the store is known.
+            let pause = if alarms.fs.is_comparing() { LOOK } else { HOUSEKEEPING };
+            match stopped.recv_timeout(pause) {
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
             }

@@ -5,7 +5,7 @@
 //! Paths are bytes below the mount, without a leading slash: `b"hourly/x"`. Write a test with
 //! [`crate::worm_test!`].
 
-mod ground;
+pub mod ground;
 mod in_process;
 mod kernel;
 mod mounted;

@@ -18,6 +18,7 @@ mod races;
 mod reference;
 mod sandbox;
 mod shell;
+mod start;
 mod tidy;
 mod verdicts;
 mod verify;

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use system_tests::binary;
 use system_tests::daemon::Daemon;
 use system_tests::daemon::sha256;
+use system_tests::session::ground::wait_compared;
 use tempfile::TempDir;
 use worm_fs::catalog::ROOT;
 use worm_fs::clock::ManualClock;
@@ -49,14 +50,16 @@ impl Ground {
 
     fn serve(&self) -> Arc<WormFs> {
         let rules = "[class.c]\nretention = \"1m\"\nmax_retention = \"1h\"\nkeep_last = 0";
-        WormFs::serve(Options {
+        let fs = WormFs::serve(Options {
             store: self.directory.path().join("store"),
             key: self.directory.path().join("key"),
             config: Config::parse(rules).unwrap(),
             clock: self.clock.clone(),
             segment_bytes: SEGMENT_BYTES,
         })
-        .unwrap()
+        .unwrap();
+        wait_compared(&fs);
+        fs
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod attributes;
+pub(crate) mod compare;
 pub(crate) mod end;
 pub(crate) mod expire;
 pub(crate) mod handles;

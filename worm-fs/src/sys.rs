@@ -20,7 +20,7 @@ pub(crate) fn start_writing_back(file: &File, offset: u64, bytes: u64) {
 /// of it, with the disk.
 pub(crate) fn yield_to_others() {
     // Of the calling thread alone, on Linux.
-    if let Err(error) = rustix::process::setpriority_process(None, 19) {
+    if let Err(error) = rustix::process::setpriority_process(None, 10) {
         tracing::debug!(%error, "the priority stays");
     }
 }

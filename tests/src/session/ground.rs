@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+use std::time::Instant;
 
 use tempfile::TempDir;
 use worm_fs::clock::ManualClock;
@@ -14,6 +16,7 @@ use worm_fs::config::Config;
 use worm_fs::fs::Options;
 use worm_fs::fs::Place;
 use worm_fs::fs::SEGMENT_BYTES;
+use worm_fs::fs::WormFs;
 use worm_fs::store::OpenError;
 use worm_fs::store::Store;
 
@@ -172,3 +175,15 @@ impl Ground {
 
 /// The view of the tests: its files belong to root and to the group of [`GUEST`].
 pub(super) const VIEW: Place = Place::View { group: GUEST };
+
+/// Waits until a daemon that has begun knows what is in its store: until then nothing expires.
+///
+/// # Panics
+/// When that takes too long.
+pub fn wait_compared(fs: &Arc<WormFs>) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while fs.is_comparing() || Arc::strong_count(fs) > 1 {
+        assert!(Instant::now() < deadline, "the data is still being compared");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -34,6 +34,7 @@ use super::Result;
 use super::Session;
 use super::Stat;
 use super::ground::VIEW;
+use super::ground::wait_compared;
 use super::kernel;
 use super::wait_until_dropped;
 
@@ -102,6 +103,7 @@ impl Session for InProcess {
 
     fn start(&self) -> std::result::Result<(), OpenError> {
         let fs = WormFs::serve(self.ground.options())?;
+        wait_compared(&fs);
         *self.served.write().expect("no panic") = Some(fs);
         Ok(())
     }

@@ -44,6 +44,7 @@ use super::SOON;
 use super::Session;
 use super::Stat;
 use super::ground::VIEW;
+use super::ground::wait_compared;
 use super::raw;
 use super::wait_until_dropped;
 use crate::watchdog;
@@ -175,6 +176,7 @@ impl Session for Mounted {
 
     fn start(&self) -> std::result::Result<(), OpenError> {
         let fs = WormFs::serve(self.ground.options())?;
+        wait_compared(&fs);
         let mount = |place, path: PathBuf| {
             let detached = fuse::make(fs.store_id(), place)
                 .expect("mount: the system tests need root and /dev/fuse");

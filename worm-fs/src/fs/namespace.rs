@@ -51,9 +51,11 @@ impl WormFs {
         };
         // An empty directory without a record is removed by the next start.
         let made = self
-            .store
-            .make_data_directory(&path)
-            .map_err(Error::store("make the directory"))
+            .clear_way(parent, &name)
+            .and_then(|()| {
+                let made = self.store.make_data_directory(&path);
+                made.map_err(Error::store("make the directory"))
+            })
             .and_then(|()| {
                 self.commit(vec![Event::DirectoryMade {
                     id,

@@ -93,7 +93,7 @@ impl WormFs {
             tracing::warn!(%error, "no room to reserve for the ledger");
         }
         let open = store.scan_open().map_err(disk("list the open files"))?;
-        let data = store.scan_data().map_err(disk("list the data"))?;
+        let data = store.look_at(recover::wanted(&catalog, &open)).map_err(disk("look at data"))?;
         let repairs = recover::plan(&catalog, &open, &data);
 
         let (_, credit_ms) = catalog.anchor.restart(reading.clone(), &catalog.credits);
@@ -102,6 +102,7 @@ impl WormFs {
         let mut state = State::new(catalog);
         state.doubt(Doubt::Clock, clock.doubt());
         state.doubt(Doubt::Noted, noted);
+        state.comparing = true;
         let open_ids = open.iter().filter_map(|(name, _)| Some(OpenName::decode(name)?.id));
         state.next_id = open_ids.fold(state.next_id, |next, id| next.max(id + 1));
         let state = Arc::new(RwLock::new(state));
@@ -143,8 +144,9 @@ impl WormFs {
             fs.state.write().alarm(format!("{path}: {what}"));
         }
         let fs = Arc::new(fs);
-        let thread = fs.keep_snapshots(of_ended).map_err(disk("start the background"))?;
-        fs.background.lock().push(thread);
+        for thread in [fs.keep_snapshots(of_ended), fs.compare_data()] {
+            fs.background.lock().push(thread.map_err(disk("start the background"))?);
+        }
         Ok(fs)
     }
 
@@ -209,11 +211,13 @@ impl WormFs {
                 }
                 Repair::GiveUp { .. } => continue,
                 Repair::Forget { from, path } => (path, self.store.forget_open(from, path)),
-                Repair::Stray(_)
-                | Repair::Missing(_)
-                | Repair::WrongSize { .. }
-                | Repair::StrayOpen(_) => {
-                    self.report(repair);
+                Repair::Stray(path) => {
+                    self.found_stray(path);
+                    continue;
+                }
+                Repair::StrayOpen(name) => {
+                    let name = crate::policy::name::encode(name);
+                    self.state.write().alarm(format!("open/{name}: nobody recorded it"));
                     continue;
                 }
             };
@@ -223,32 +227,6 @@ impl WormFs {
                 state.alarm(format!("{path}: what a crash left could not be put right: {error}"));
             }
         }
-    }
-
-    /// What only a person can put right.
-    fn report(&self, repair: &Repair) {
-        let mut state = self.state.write();
-        let what = match repair {
-            Repair::Stray(path) => {
-                state.strays.insert(path.clone());
-                format!("{path}: nobody recorded it; it is not served and its name stays taken")
-            }
-            Repair::Missing(id) => return state.damage(*id, "its data is gone"),
-            Repair::WrongSize { id, bytes } => {
-                let size = state.catalog.get_file(*id).map_or(0, |file| file.size);
-                return state.damage(*id, &format!("its data has {bytes} bytes, not {size}"));
-            }
-            Repair::StrayOpen(name) => {
-                format!("open/{}: nobody recorded it", crate::policy::name::encode(name))
-            }
-            Repair::MakeDirectory(_)
-            | Repair::RemoveDirectory(_)
-            | Repair::FinishRemoval(_)
-            | Repair::Publish { .. }
-            | Repair::Forget { .. }
-            | Repair::GiveUp { .. } => return,
-        };
-        state.alarm(what);
     }
 
     /// Files that were being written when the last daemon ended are incomplete.

@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) damaged: BTreeMap<u64, String>,
     /// What is running out, and what to do about it.
     scarce: BTreeMap<Scarce, String>,
+    /// The data is still being compared with the ledger: nobody knows all strays yet.
+    pub(crate) comparing: bool,
     /// Why nothing is accepted any more.
     pub(crate) stopped: Option<String>,
 }
@@ -72,6 +74,8 @@ pub(crate) enum Doubt {
     Clock,
     /// The clocks of this boot, as the ledger noted them.
     Noted,
+    /// What is in `data/`.
+    Data,
 }
 
 /// What can run out.
@@ -100,6 +104,7 @@ impl State {
             doubts: BTreeMap::new(),
             damaged: BTreeMap::new(),
             scarce: BTreeMap::new(),
+            comparing: false,
             stopped: None,
         }
     }
@@ -142,6 +147,9 @@ impl State {
     pub(crate) fn frozen_by(&self, id: u64, now_ms: i64) -> Option<String> {
         if let Some(why) = self.doubts.values().next() {
             return Some(why.clone());
+        }
+        if self.comparing {
+            return Some("the data is still being compared with the ledger".to_owned());
         }
         let class = |id| self.catalog.class_of(id).map(|(class, _)| class);
         let keeps = |damaged: &u64| {

@@ -110,11 +110,14 @@ impl WormFs {
             (state.reserve(parent, &name)?, share)
         };
         let open_name = OpenName { id, parent, name: name.clone() };
-        let file = match self.store.create_open(&open_name) {
+        let made = self.clear_way(parent, &name).and_then(|()| {
+            self.store.create_open(&open_name).map_err(Error::store("create the file"))
+        });
+        let file = match made {
             Ok(file) => file,
             Err(error) => {
                 self.state.write().pending.remove(&(parent, name));
-                return Err(Error::store("create the file")(error));
+                return Err(error);
             }
         };
         let owner = Owner { mode: mode & 0o7777, uid: caller.uid, gid: caller.gid };

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::Store;
 use super::durable;
 use super::layout::OpenName;
+use crate::policy::name::Name;
 use crate::policy::name::StorePath;
 
 /// Something that stands in `data/`.
@@ -24,6 +25,21 @@ pub(crate) enum Found {
     File(u64),
     /// Anything else: nothing that we would make.
     Other,
+}
+
+impl Found {
+    fn of(stat: &rustix::fs::Stat) -> Self {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Self::File(u64::try_from(stat.st_size).unwrap_or(0)),
+            FileType::Directory => Self::Directory,
+            FileType::Symlink
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => Self::Other,
+        }
+    }
 }
 
 impl Store {
@@ -127,6 +143,48 @@ impl Store {
         Ok(files)
     }
 
+    /// What stands at a path in `data/`, if anything.
+    pub(crate) fn look(&self, path: &StorePath) -> io::Result<Option<Found>> {
+        let (parent, last) = path.split();
+        let stat = durable::open_directory(&self.data, parent.as_bytes())
+            .and_then(|dir| Ok(rustix::fs::statat(dir, last, AtFlags::SYMLINK_NOFOLLOW)?));
+        match stat {
+            Ok(stat) => Ok(Some(Found::of(&stat))),
+            Err(error) => match Errno::from_io_error(&error) {
+                // Where a parent is no directory there is nothing in it.
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+                Some(_) | None => Err(error),
+            },
+        }
+    }
+
+    /// What stands at each of these paths in `data/`.
+    pub(crate) fn look_at(&self, paths: Vec<StorePath>) -> io::Result<BTreeMap<StorePath, Found>> {
+        let mut all = BTreeMap::new();
+        for path in paths {
+            if let Some(found) = self.look(&path)? {
+                all.insert(path, found);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Everything in a directory in `data/`, sorted; nothing when it is not there.
+    pub(crate) fn list_data(&self, path: &StorePath) -> io::Result<Vec<(Name, Found)>> {
+        let dir = match durable::open_directory(&self.data, path.as_bytes()) {
+            Ok(dir) => dir,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut entries = Vec::new();
+        for (name, found) in scan(&dir)? {
+            let name = Name::new(&name).map_err(io::Error::other)?;
+            entries.push((name, found));
+        }
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(entries)
+    }
+
     /// Everything in `data/`, with its path.
     pub(crate) fn scan_data(&self) -> io::Result<BTreeMap<StorePath, Found>> {
         let mut all = BTreeMap::new();
@@ -153,18 +211,12 @@ fn scan(dir: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Found)>> {
         if matches!(name, b"." | b"..") {
             continue;
         }
-        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        let found = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Found::File(u64::try_from(stat.st_size).unwrap_or(0)),
-            FileType::Directory => Found::Directory,
-            FileType::Symlink
-            | FileType::Fifo
-            | FileType::Socket
-            | FileType::CharacterDevice
-            | FileType::BlockDevice
-            | FileType::Unknown => Found::Other,
-        };
-        entries.push((name.to_vec(), found));
+        match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => entries.push((name.to_vec(), Found::of(&stat))),
+            // It went while we looked.
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
     Ok(entries)
 }

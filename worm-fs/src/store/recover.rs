@@ -1,19 +1,24 @@
-//! After a start: what the ledger says is alive, compared with what is on the disk. [`plan`] is
-//! PURE; it never plans to remove a file that the ledger did not see removed.
+//! What the ledger says is alive, compared with what is on the disk. All of it is PURE; nothing here
+//! plans to remove a file that the ledger did not see removed.
+//!
+//! [`plan`] is what must be done before anything is served; it needs to know of the disk what
+//! [`wanted`] names. [`compare`] tells, behind that, what else is not as it should be.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::files::Found;
 use super::layout::OpenName;
 use crate::catalog::Catalog;
+use crate::policy::name::Name;
 use crate::policy::name::StorePath;
 
-/// One thing to put right, or to tell somebody about.
+/// One thing to put right before anything is served.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Repair {
     /// A directory of the ledger is not on the disk: make it.
     MakeDirectory(StorePath),
-    /// A directory on the disk is not in the ledger: remove it if it is empty.
+    /// A directory was removed by the ledger, and the crash came before it went.
     RemoveDirectory(StorePath),
     /// A file was removed by the ledger, and the crash came before its data went.
     FinishRemoval(StorePath),
@@ -38,8 +43,19 @@ pub(crate) enum Repair {
         /// Its length.
         bytes: u64,
     },
-    /// Nobody recorded this: it keeps its name taken and is never served or removed.
+    /// Something stands in the place of a directory.
     Stray(StorePath),
+    /// Something in `open/` that is not ours.
+    StrayOpen(Vec<u8>),
+}
+
+/// One thing in `data/` that is not as the ledger says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Difference {
+    /// Nobody recorded this: it keeps its name taken and is never served or removed.
+    Stray(Name),
+    /// Nobody recorded this directory: a crash may have come before its record.
+    StrayDirectory(Name),
     /// The data of a finished file is gone.
     Missing(u64),
     /// The data of a finished file is not as long as it was.
@@ -49,11 +65,27 @@ pub(crate) enum Repair {
         /// Its length now.
         bytes: u64,
     },
-    /// Something in `open/` that is not ours.
-    StrayOpen(Vec<u8>),
+    /// Something else stands in the place of a finished file.
+    NotAFile(u64),
 }
 
-/// What has to be done so that the disk is what the ledger says, in the order in which to do it.
+/// What [`plan`] must know of the disk: directories, what was being removed, and the places of
+/// what stands in `open/`.
+pub(crate) fn wanted(catalog: &Catalog, open: &[(Vec<u8>, u64)]) -> Vec<StorePath> {
+    let directories = catalog.directories().map(|(id, _)| catalog.path(id));
+    let places = open.iter().filter_map(|(name, _)| {
+        let id = OpenName::decode(name)?.id;
+        catalog.get_file(id).map(|_| catalog.path(id))
+    });
+    let mut paths: Vec<_> =
+        directories.chain(catalog.removed.keys().cloned()).chain(places).collect();
+    paths.retain(|path| *path != StorePath::root());
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// What has to be done before anything is served, in the order in which to do it.
 pub(crate) fn plan(
     catalog: &Catalog,
     open: &[(Vec<u8>, u64)],
@@ -74,14 +106,22 @@ pub(crate) fn plan(
         }
     }
     // From the leaves up, so that what becomes empty goes too.
-    for (path, found) in data.iter().rev() {
-        repairs.extend(of_data(catalog, path, *found));
+    let mut removed: Vec<_> = catalog.removed.iter().collect();
+    removed.sort();
+    for (path, size) in removed.into_iter().rev() {
+        match data.get(path) {
+            // A name that was taken again is the new one's.
+            _ if catalog.find(path).is_some() => {}
+            Some(Found::File(bytes)) if bytes == size => {
+                repairs.push(Repair::FinishRemoval(path.clone()));
+            }
+            Some(Found::Directory) => repairs.push(Repair::RemoveDirectory(path.clone())),
+            Some(Found::File(_) | Found::Other) | None => {}
+        }
     }
-    let mut in_open = std::collections::HashSet::new();
     for (name, bytes) in open {
         match OpenName::decode(name) {
             Some(open) if catalog.get_file(open.id).is_some() => {
-                in_open.insert(open.id);
                 let (id, from, path) = (open.id, name.clone(), catalog.path(open.id));
                 repairs.push(if data.contains_key(&path) {
                     Repair::Forget { from, path }
@@ -93,29 +133,42 @@ pub(crate) fn plan(
             None => repairs.push(Repair::StrayOpen(name.clone())),
         }
     }
-    let gone = catalog
-        .files()
-        .filter(|(id, _)| !in_open.contains(id) && !data.contains_key(&catalog.path(*id)))
-        .map(|(id, _)| Repair::Missing(id));
-    repairs.extend(gone);
     repairs
 }
 
-fn of_data(catalog: &Catalog, path: &StorePath, found: Found) -> Option<Repair> {
-    let id = catalog.find(path);
-    match found {
-        Found::Directory if id.is_none() => Some(Repair::RemoveDirectory(path.clone())),
-        Found::Directory => None,
-        Found::File(bytes) => match id.and_then(|id| Some((id, catalog.get_file(id)?))) {
-            Some((_, file)) if file.size == bytes => None,
-            Some((id, _)) => Some(Repair::WrongSize { id, bytes }),
-            None if catalog.removed.get(path) == Some(&bytes) => {
-                Some(Repair::FinishRemoval(path.clone()))
+/// Compares a part of a directory: what stands on the disk there, by name, with what was recorded,
+/// from after one name up to another. What is [`Difference::Missing`] may be on its way.
+pub(crate) fn compare(
+    catalog: &Catalog,
+    directory: u64,
+    part: (Bound<&Name>, Bound<&Name>),
+    entries: &[(Name, Found)],
+) -> Vec<Difference> {
+    let Some(recorded) = catalog.get_directory(directory).map(|directory| &directory.children)
+    else {
+        return Vec::new();
+    };
+    let on_disk = entries.iter().filter_map(|(name, found)| {
+        let file = recorded.get(name).map(|id| (*id, catalog.get_file(*id)));
+        match (found, file) {
+            (Found::File(_) | Found::Other, None) => Some(Difference::Stray(name.clone())),
+            (Found::Directory, None) => Some(Difference::StrayDirectory(name.clone())),
+            (Found::File(bytes), Some((id, Some(file)))) if file.size != *bytes => {
+                Some(Difference::WrongSize { id, bytes: *bytes })
             }
-            None => Some(Repair::Stray(path.clone())),
-        },
-        Found::Other => Some(Repair::Stray(path.clone())),
-    }
+            (Found::Directory | Found::Other, Some((id, Some(_)))) => {
+                Some(Difference::NotAFile(id))
+            }
+            // What is a directory was looked at before anything was served.
+            (Found::File(_), Some((_, Some(_)))) | (_, Some((_, None))) => None,
+        }
+    });
+    let is_there = |name: &Name| entries.binary_search_by(|(there, _)| there.cmp(name)).is_ok();
+    let gone = recorded
+        .range::<Name, _>(part)
+        .filter(|(name, id)| catalog.get_file(**id).is_some() && !is_there(name))
+        .map(|(_, id)| Difference::Missing(*id));
+    on_disk.chain(gone).collect()
 }
 
 #[cfg(test)]
@@ -174,23 +227,48 @@ mod tests {
         Event::Removed { id, path: path(at), why: "expired".into(), uid: None }
     }
 
+    /// What is put right before anything is served, and what is told behind that.
     #[track_caller]
     fn check(
         events: Vec<Event>,
         open: &[(&str, u64)],
         data: &[(&str, Found)],
         expected: &[Repair],
+        told: &[Difference],
     ) {
+        let catalog = catalog(events);
         let open: Vec<_> = open.iter().map(|(n, b)| (n.as_bytes().to_vec(), *b)).collect();
         let mut found: BTreeMap<_, _> = data.iter().map(|(p, f)| (path(p), *f)).collect();
         found.insert(path("hourly"), Found::Directory);
         found.insert(path("hourly/.incomplete"), Found::Directory);
-        assert_eq!(plan(&catalog(events), &open, &found), expected);
+        let wanted = wanted(&catalog, &open);
+        let known = found.iter().filter(|(path, _)| wanted.contains(path));
+        let known: BTreeMap<_, _> = known.map(|(path, found)| (path.clone(), *found)).collect();
+        assert_eq!(plan(&catalog, &open, &known), expected);
+        let inside = found.iter().filter(|(path, _)| path.split().0 == self::path("hourly"));
+        let inside: Vec<_> =
+            inside.map(|(path, found)| (Name::new(path.split().1).unwrap(), *found)).collect();
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        assert_eq!(compare(&catalog, 2, all, &inside), told);
+        // In parts it is the same.
+        let mut parts = Vec::new();
+        let mut before = Bound::Unbounded;
+        for (at, entry) in inside.iter().enumerate() {
+            let last = at + 1 == inside.len();
+            let end = if last { Bound::Unbounded } else { Bound::Included(&entry.0) };
+            parts.extend(compare(&catalog, 2, (before, end), &inside[at..=at]));
+            before = Bound::Excluded(&entry.0);
+        }
+        assert!(parts.len() == told.len() && told.iter().all(|one| parts.contains(one)));
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text.as_bytes()).unwrap()
     }
 
     #[test]
     fn a_whole_store_needs_nothing() {
-        check(vec![sealed(4, "hourly/a", 3)], &[], &[("hourly/a", Found::File(3))], &[]);
+        check(vec![sealed(4, "hourly/a", 3)], &[], &[("hourly/a", Found::File(3))], &[], &[]);
     }
 
     #[test]
@@ -205,6 +283,7 @@ mod tests {
                 Repair::GiveUp { from, bytes: 1 },
                 Repair::StrayOpen(b"x".to_vec()),
             ],
+            &[Difference::Missing(4)],
         );
     }
 
@@ -215,11 +294,13 @@ mod tests {
             &[("4.2.a", 3)],
             &[("hourly/a", Found::File(3))],
             &[Repair::Forget { from: b"4.2.a".to_vec(), path: path("hourly/a") }],
+            &[],
         );
     }
 
     #[test]
     fn only_what_the_ledger_removed_is_removed() {
+        let strays = ["a", "b", "c"].map(|text| Difference::Stray(name(text)));
         check(
             vec![sealed(4, "hourly/a", 3), removed(4, "hourly/a")],
             &[],
@@ -228,11 +309,8 @@ mod tests {
                 ("hourly/b", Found::File(3)),
                 ("hourly/c", Found::Other),
             ],
-            &[
-                Repair::Stray(path("hourly/c")),
-                Repair::Stray(path("hourly/b")),
-                Repair::FinishRemoval(path("hourly/a")),
-            ],
+            &[Repair::FinishRemoval(path("hourly/a"))],
+            &strays,
         );
         // A name that was taken again is the new file's.
         check(
@@ -240,23 +318,35 @@ mod tests {
             &[],
             &[("hourly/a", Found::File(3))],
             &[],
+            &[],
         );
         // Not what was removed.
         check(
             vec![sealed(4, "hourly/a", 3), removed(4, "hourly/a")],
             &[],
             &[("hourly/a", Found::File(4))],
-            &[Repair::Stray(path("hourly/a"))],
+            &[],
+            &strays[..1],
         );
     }
 
     #[test]
-    fn what_is_gone_or_cut_raises_an_alarm() {
+    fn what_is_gone_cut_or_something_else_is_told() {
         check(
-            vec![sealed(4, "hourly/a", 3), sealed(5, "hourly/b", 3)],
+            vec![sealed(4, "hourly/a", 3), sealed(5, "hourly/b", 3), sealed(6, "hourly/c", 3)],
             &[],
-            &[("hourly/b", Found::File(2))],
-            &[Repair::WrongSize { id: 5, bytes: 2 }, Repair::Missing(4)],
+            &[
+                ("hourly/b", Found::File(2)),
+                ("hourly/c", Found::Directory),
+                ("hourly/d", Found::Directory),
+            ],
+            &[],
+            &[
+                Difference::WrongSize { id: 5, bytes: 2 },
+                Difference::NotAFile(6),
+                Difference::StrayDirectory(name("d")),
+                Difference::Missing(4),
+            ],
         );
     }
 }
