@@ -159,8 +159,11 @@ fn plan(args: &MountArgs, asked: Asked) -> Outcome<Plan> {
 fn enter_private(args: &MountArgs, device: &Path, store: &Path) -> Outcome {
     let run = resolve(&args.run_dir)?;
     let keys = resolve(args.key.as_deref().unwrap_or(Path::new(KEYS)))?;
-    let needed = [&run, &keys].map(PathBuf::as_path);
-    let needed = [&needed[..], &["/dev/fuse", "/proc"].map(Path::new)].concat();
+    let mut needed = [&run, &keys].map(PathBuf::as_path).to_vec();
+    needed.extend(["/dev/fuse", "/proc"].map(Path::new));
+    // Where others shall find the sockets.
+    needed.extend(args.socket.as_deref());
+    needed.extend(args.metrics.as_ref().and_then(crate::metrics::Address::path));
     private::enter(device, args.private_type.as_deref(), store, &needed)
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use worm_fs::fs::ClassUsage;
+use worm_fs::fs::LimitUsage;
 use worm_fs::report;
 use worm_fs::report::ClassRow;
 use worm_fs::report::Room;
@@ -110,13 +112,38 @@ fn print(glance: &Glance, directory: Option<&Path>) {
             "{name:<12}  {kept:>8}  {files:>7}  {length:>10}  {incomplete:>10}  {newest}"
         ));
     }
+    print_usage(daemon.as_ref().map_or(&[][..], |daemon| &daemon.usage));
     for alarm in alarms {
         say(format_args!("ALARM    {alarm}"));
     }
 }
 
+/// How much of each limit is used, in percent.
+fn print_usage(usage: &[ClassUsage]) {
+    let Some(first) = usage.first() else { return };
+    let titles: Vec<String> = first.limits.iter().map(|row| row.name.replace('_', " ")).collect();
+    let line = |name: &str, cells: &[String]| {
+        let cells = titles
+            .iter()
+            .zip(cells)
+            .map(|(title, cell)| format!("  {cell:>width$}", width = title.len().max(6)));
+        say(format_args!("{name:<12}{}", cells.collect::<String>()));
+    };
+    say("");
+    let upper: Vec<String> = titles.iter().map(|title| title.to_uppercase()).collect();
+    line("LIMITS USED", &upper);
+    for class in usage {
+        let percent = |row: &LimitUsage| match row.used.saturating_mul(100).checked_div(row.limit) {
+            Some(0) if row.used > 0 => "< 1 %".to_owned(),
+            Some(percent) => format!("{percent} %"),
+            None => "-".to_owned(),
+        };
+        line(&class.class, &class.limits.iter().map(percent).collect::<Vec<_>>());
+    }
+}
+
 fn print_daemon(daemon: &Serving) {
-    let Serving { pid, version, started_at, open_files, refusals } = daemon;
+    let Serving { pid, version, started_at, open_files, refusals, usage: _ } = daemon;
     let since = moment(started_at);
     say(format_args!("daemon   worm {version}, process {pid}, serving since {since}"));
     say(format_args!("writing  {}", count(*open_files, "file")));

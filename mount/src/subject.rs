@@ -45,7 +45,7 @@ impl Subject {
     /// The store that a path means: itself, or what is mounted there.
     pub(crate) fn of_store(path: &Path, door: &Door) -> Outcome<Self> {
         if path.join(STORE_JSON).exists() {
-            let id = store::id_of(path)?;
+            let id = Store::id_of(path)?;
             return Ok(Self::new(id, Some(path.to_owned()), door));
         }
         let whole = resolve(path)?;

@@ -435,6 +435,7 @@ fn metrics_count_and_clear() {
         "worm_refusals_total{request=\"unlink\",reason=\"not_the_writer\"} 1",
         "worm_class_files{class=\"daily\"} 0",
         "worm_alarms 0",
+        "worm_class_used{class=\"daily\",limit=\"open_files\"} 1",
     ] {
         assert!(before.lines().any(|written| written == line), "{line}\n{before}");
     }
@@ -453,6 +454,10 @@ fn metrics_count_and_clear() {
     // The status shows the same.
     let status = json(&daemon, &["status", daemon.store().to_str().unwrap()]);
     assert_eq!(status["daemon"]["refusals"][0]["reason"], "not_the_writer");
+    let used = &status["daemon"]["usage"][0];
+    assert!(used["limits"][0]["limit"].as_u64().unwrap() > 0, "{used}");
+    let shown = worm(&daemon, &["status", daemon.store().to_str().unwrap()]).success();
+    assert!(shown.contains("LIMITS USED") && shown.contains("BYTES PER DAY"), "{shown}");
     assert_eq!(status["daemon"]["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!((&status["lines"], &status["served"]), (&status["signed"], &true.into()));
     assert!(status["room"]["free_bytes"].as_u64() < status["room"]["bytes"].as_u64());

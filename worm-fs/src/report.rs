@@ -26,6 +26,7 @@ use crate::clock::ClockReport;
 use crate::clock::Reading;
 use crate::clock::credit_left;
 use crate::clock::rfc3339;
+use crate::fs::ClassUsage;
 use crate::policy::Retention;
 use crate::refusals::RefusalCount;
 
@@ -100,6 +101,9 @@ pub struct Serving {
     pub open_files: usize,
     /// Requests refused since its start.
     pub refusals: Vec<RefusalCount>,
+    /// What each class has of what it may have.
+    #[serde(default)]
+    pub usage: Vec<ClassUsage>,
 }
 
 /// A store at a glance.

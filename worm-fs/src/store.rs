@@ -285,22 +285,6 @@ fn take_lock(path: &Path, root: &OwnedFd) -> Result<File, OpenError> {
     Err(OpenError::Busy(path.to_owned()))
 }
 
-/// The id of the store in a directory, without looking further.
-///
-/// # Errors
-/// [`OpenError`]
-pub fn id_of(path: &Path) -> Result<String, OpenError> {
-    let doing = || format!("open the store {}", path.display());
-    let root: OwnedFd = File::open(path).map_err(disk(doing()))?.into();
-    match read_small(&root, layout::STORE_JSON) {
-        Ok(json) => Ok(parse_store_json(path, &json)?.store),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(OpenError::NotAStore(path.to_owned()))
-        }
-        Err(error) => Err(disk(doing())(error)),
-    }
-}
-
 /// Whether a daemon serves the store at this moment.
 #[must_use]
 pub fn is_served(path: &Path) -> bool {

@@ -3,6 +3,8 @@
 
 use std::fmt::Display;
 
+use worm_fs::fs::ClassUsage;
+use worm_fs::fs::LimitUsage;
 use worm_fs::report::Status;
 
 /// What a metric is.
@@ -31,6 +33,7 @@ pub(super) fn of(status: &Status) -> String {
             refusals,
         );
     }
+    usage(&mut page, status.daemon.as_ref().map_or(&[][..], |daemon| &daemon.usage));
     if let Some(room) = status.room {
         page.one("worm_disk_size_bytes", "Size of the disk below the store.", room.bytes);
         page.one("worm_disk_free_bytes", "What can still be written there.", room.free_bytes);
@@ -53,6 +56,25 @@ pub(super) fn of(status: &Status) -> String {
     let help = "By how much the system clock is ahead of the retention clock.";
     page.one("worm_clock_lag_seconds", help, status.lag_seconds);
     page.0
+}
+
+/// What classes have, and what they may have; bytes apart from what is counted.
+fn usage(page: &mut Page, classes: &[ClassUsage]) {
+    let is_bytes = |row: &LimitUsage| row.name.starts_with("bytes");
+    let mut metric = |name, help, bytes: bool, value: fn(&LimitUsage) -> u64| {
+        let rows = classes.iter().flat_map(|class| {
+            let rows = class.limits.iter().filter(move |row| is_bytes(row) == bytes);
+            rows.map(move |row| {
+                ([("class", class.class.as_str()), ("limit", row.name.as_str())], value(row))
+            })
+        });
+        page.metric(name, Kind::Gauge, help, rows);
+    };
+    let (has, may) = ("What a class has of what is limited.", "What it may have.");
+    metric("worm_class_used_bytes", has, true, |row| row.used);
+    metric("worm_class_limit_bytes", may, true, |row| row.limit);
+    metric("worm_class_used", has, false, |row| row.used);
+    metric("worm_class_limit", may, false, |row| row.limit);
 }
 
 /// A moment as Prometheus counts it; whole seconds are enough.
@@ -112,6 +134,8 @@ mod tests {
             reason: "retained".into(),
             count: 3,
         };
+        let limit = |name: &str, used| LimitUsage { name: name.into(), used, limit: used * 10 };
+        let limits = vec![limit("bytes_per_day", 8), limit("files", 2)];
         let class = ClassRow {
             name: "hourly".into(),
             retention_seconds: 60,
@@ -134,6 +158,7 @@ mod tests {
                 started_at: "2026-01-18T00:00:00Z".into(),
                 open_files: 4,
                 refusals: vec![refusal],
+                usage: vec![ClassUsage { class: "hourly".into(), limits }],
                 ..Serving::default()
             }),
             alarms: vec!["x".into()],
@@ -145,6 +170,10 @@ mod tests {
             "worm_open_files 4",
             "# TYPE worm_refusals_total counter",
             "worm_refusals_total{request=\"unlink\",reason=\"retained\"} 3",
+            "worm_class_used_bytes{class=\"hourly\",limit=\"bytes_per_day\"} 8",
+            "worm_class_limit_bytes{class=\"hourly\",limit=\"bytes_per_day\"} 80",
+            "worm_class_used{class=\"hourly\",limit=\"files\"} 2",
+            "worm_class_limit{class=\"hourly\",limit=\"files\"} 20",
             "worm_disk_size_bytes 100",
             "worm_disk_free_bytes 40",
             "worm_class_files{class=\"a b\"} 2",

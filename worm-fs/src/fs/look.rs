@@ -69,10 +69,14 @@ impl WormFs {
     #[must_use]
     pub fn status(&self, serving: Serving) -> Status {
         let now = self.moment();
-        let room = self.room().ok();
+        let (room, usage) = (self.room().ok(), self.usage());
         let state = self.state.read();
-        let serving =
-            Serving { open_files: state.open.len(), refusals: self.refusals.counts(), ..serving };
+        let serving = Serving {
+            open_files: state.open.len(),
+            refusals: self.refusals.counts(),
+            usage,
+            ..serving
+        };
         let seq = state.catalog.seq;
         report::status(&state.catalog, seq, now, room, Some(serving), state.alarms())
     }
