@@ -10,6 +10,8 @@ use clap::Subcommand;
 use clap::ValueEnum;
 use worm_fs::fs::SEGMENT_BYTES;
 
+use crate::places::Places;
+
 const AFTER_HELP: &str = "\
 Exit codes:
   0 done          2 wrong arguments or configuration   7 busy: served, or files are open
@@ -73,6 +75,9 @@ pub(crate) struct MountArgs {
     /// Also show sealed files, read-only, at this directory
     #[arg(long, value_name = "DIR", conflicts_with = "read_only")]
     pub(crate) view: Option<PathBuf>,
+    /// Also take logs at this directory: files of the append-only class, which only grow
+    #[arg(long, value_name = "DIR", conflicts_with = "read_only")]
+    pub(crate) logs: Option<PathBuf>,
     /// Group that may read in the read-only view, by name or number
     #[arg(long, value_name = "GROUP", default_value = "0")]
     pub(crate) view_group: String,
@@ -153,12 +158,9 @@ pub(crate) struct GuardArgs {
 /// `worm keep`, see the module `keeper`.
 #[derive(Args, Debug)]
 pub(crate) struct KeepArgs {
-    /// Where files are taken
-    #[arg(long)]
-    pub(crate) active: Option<PathBuf>,
-    /// Where sealed files are shown
-    #[arg(long)]
-    pub(crate) view: Option<PathBuf>,
+    /// Its places
+    #[command(flatten)]
+    pub(crate) places: Places,
 }
 
 /// `worm ls`.

@@ -21,7 +21,6 @@ use worm_fs::clock::MachineClock;
 use worm_fs::config::Config;
 use worm_fs::fs::Descriptors;
 use worm_fs::fs::Options;
-use worm_fs::fs::Place;
 use worm_fs::fs::WormFs;
 use worm_fs::fuse::Detached;
 use worm_fs::fuse::Mounted;
@@ -33,9 +32,11 @@ use crate::doors::Doors;
 use crate::keeper::Keeper;
 use crate::keeper::Taken;
 use crate::logging;
+use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
 use crate::outcome::say;
+use crate::places::Role;
 use crate::run_file;
 use crate::run_file::Note;
 use crate::run_file::RunFile;
@@ -49,6 +50,8 @@ use crate::watch::Watch;
 pub(crate) const READY: &str = "ready";
 /// How often expired files are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How often the daemon looks how far logs have grown.
+const LOGS: Duration = Duration::from_millis(250);
 /// How often the daemon looks whether its mounts are still there.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long after a change of mounts it looks at its places: a mount that is taken away in order is
@@ -99,7 +102,7 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
         let (store, key, config) = (plan.store.clone(), plan.key.clone(), plan.config.clone());
         WormFs::serve(Options { store, key, config, clock, segment_bytes: args.segment_bytes })?
     };
-    let mounts = match attach(&fs, places, &keeper, plan.settings) {
+    let mounts = match attach(&fs, places, &keeper, &plan) {
         Ok(mounts) => mounts,
         Err(failure) => {
             fs.shut_down(Descriptors::Unknown);
@@ -122,23 +125,25 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
     alarms.look(&watch);
     let doors = doors.open(&alarms, sandbox);
     let housekeeper = housekeep(Arc::clone(&alarms), stopped);
+    let (stop_recording, recording_stopped) = channel();
+    let recorder = record_logs(Arc::clone(&fs), recording_stopped);
     tracing::info!(store = %plan.store.display(), at = %plan.mountpoint.display(), "serving");
     if args.report_ready {
         say(READY);
         leave_terminal();
     }
-    if housekeeper.is_ok() {
+    if housekeeper.is_ok() && recorder.is_ok() {
         wait(&mounts, signals, &watch, &alarms);
     }
-    drop(stop);
+    drop((stop, stop_recording));
     let descriptors = take_away(mounts, &keeper);
-    let housekeeping = housekeeper.map(|thread| drop(thread.join()));
+    let threads = [housekeeper, recorder].map(|thread| thread.map(|one| drop(one.join())));
     doors.close();
     fs.shut_down(descriptors);
     if let Some(note) = &alarms.note {
         note.remove();
     }
-    housekeeping?;
+    threads.into_iter().collect::<Outcome>()?;
     tracing::info!("ended");
     Ok(())
 }
@@ -205,14 +210,12 @@ type Mounts = Vec<(PathBuf, Mounted)>;
 
 /// Makes the mounts, which nobody sees yet.
 fn make_mounts(plan: &Plan, keeper: &Keeper) -> Outcome<Vec<(PathBuf, Detached)>> {
-    let (active, view) = keeper.places();
-    let view = view.map(|path| (path, Place::View { group: plan.view_group }));
-    let places = active.map(|path| (path, Place::Active)).into_iter().chain(view);
-    let make = |(path, place): (&Path, Place)| match worm_fs::fuse::make(&plan.id, place) {
-        Ok(mount) => Ok((path.to_owned(), mount)),
-        Err(error) => Err(target::cannot_mount(path, &error)),
-    };
-    places.map(make).collect()
+    let make =
+        |(path, role): (&Path, Role)| match worm_fs::fuse::make(&plan.id, role.is_read_only()) {
+            Ok(mount) => Ok((path.to_owned(), mount)),
+            Err(error) => Err(target::cannot_mount(path, &error)),
+        };
+    keeper.places().all().into_iter().map(make).collect()
 }
 
 /// Serves the mounts, and lets them be seen.
@@ -220,12 +223,17 @@ fn attach(
     fs: &Arc<WormFs>,
     places: Vec<(PathBuf, Detached)>,
     keeper: &Keeper,
-    settings: Settings,
+    plan: &Plan,
 ) -> Outcome<Mounts> {
     let (mut mounts, mut served) = (Vec::new(), Vec::new());
-    for (path, mount) in places {
-        let (mounted, mount) =
-            mount.serve(fs, settings).map_err(|error| target::cannot_mount(&path, &error))?;
+    for ((path, mount), (_, role)) in places.into_iter().zip(keeper.places().all()) {
+        let Some(place) = role.place(fs, &plan.config, plan.view_group) else {
+            let message = format!("{}: the store has no class for it", path.display());
+            return Err(Failure::new(Exit::Failed, message));
+        };
+        let (mounted, mount) = mount
+            .serve(fs, place, plan.settings)
+            .map_err(|error| target::cannot_mount(&path, &error))?;
         served.push((path, mounted));
         mounts.push(mount);
     }
@@ -309,4 +317,18 @@ fn housekeep(alarms: Arc<Alarms>, stopped: Receiver<()>) -> Outcome<std::thread:
         .name("housekeeping".to_owned())
         .spawn(keep)
         .map_err(Failure::doing("start the housekeeping"))
+}
+
+/// Records how far logs have grown, where that is due. On a thread of its own: removing files takes
+/// as long as it takes.
+fn record_logs(fs: Arc<WormFs>, stopped: Receiver<()>) -> Outcome<std::thread::JoinHandle<()>> {
+    let record = move || {
+        while matches!(stopped.recv_timeout(LOGS), Err(RecvTimeoutError::Timeout)) {
+            fs.record_logs();
+        }
+    };
+    std::thread::Builder::new()
+        .name("logs".to_owned())
+        .spawn(record)
+        .map_err(Failure::doing("start the recording of logs"))
 }

@@ -9,7 +9,6 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Child;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -34,14 +33,15 @@ use crate::guard;
 use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
+use crate::places::PLACES_MAX;
+use crate::places::Places;
+use crate::places::Role;
 use crate::sandbox;
 use crate::target;
 use crate::target::Standing;
 
-/// A store has a place for writing and a view.
-const PLACES_MAX: usize = 2;
 /// What asks to take the mount at a place away. What asks to attach mounts is a store's id.
-const DETACH: [&str; PLACES_MAX] = ["detach 0", "detach 1"];
+const DETACH: [&str; PLACES_MAX] = ["detach 0", "detach 1", "detach 2"];
 /// The longest message: a path and an errno with room.
 const MESSAGE_BYTES_MAX: usize = 16_384;
 
@@ -64,16 +64,15 @@ impl Taken {
 /// The daemon's side.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    active: Option<PathBuf>,
-    view: Option<PathBuf>,
+    places: Places,
     process: Child,
     socket: Option<OwnedFd>,
 }
 
 impl Keeper {
-    /// Starts one, for the place that takes files and the view. It stays in the mount namespace
-    /// in which it is started.
-    pub(crate) fn start(active: Option<PathBuf>, view: Option<PathBuf>) -> Outcome<Self> {
+    /// Starts one, for the places of a store. It stays in the mount namespace in which it is
+    /// started.
+    pub(crate) fn start(places: Places) -> Outcome<Self> {
         let doing = "start the keeper of the mounts";
         let flags = SocketFlags::CLOEXEC;
         let (ours, its) =
@@ -81,10 +80,8 @@ impl Keeper {
                 .map_err(Failure::doing(doing))?;
         let mut command = std::process::Command::new("/proc/self/exe");
         command.arg0("worm").arg("keep");
-        for (flag, path) in [("--active", &active), ("--view", &view)] {
-            if let Some(path) = path {
-                command.arg(flag).arg(path);
-            }
+        for (path, role) in places.all() {
+            command.arg(role.flag()).arg(path);
         }
         let process = command
             .stdin(Stdio::from(its))
@@ -93,12 +90,12 @@ impl Keeper {
             .current_dir("/")
             .spawn()
             .map_err(Failure::doing(doing))?;
-        Ok(Self { active, view, process, socket: Some(ours) })
+        Ok(Self { places, process, socket: Some(ours) })
     }
 
-    /// Its places: where files are taken, and where they are shown.
-    pub(crate) fn places(&self) -> (Option<&Path>, Option<&Path>) {
-        (self.active.as_deref(), self.view.as_deref())
+    /// Its places.
+    pub(crate) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Puts the mounts of a store at their places, in order: all, or none.
@@ -169,16 +166,10 @@ pub(crate) fn run(args: &KeepArgs) -> Outcome {
     }
 }
 
-/// The places, in the order of the mounts, and whether a guard belongs there.
-fn places(args: &KeepArgs) -> Vec<(&Path, bool)> {
-    let active = args.active.as_deref().map(|path| (path, true));
-    let view = args.view.as_deref().map(|path| (path, false));
-    active.into_iter().chain(view).collect()
-}
-
 fn attach(args: &KeepArgs, store: &str, mounts: &[OwnedFd]) -> Outcome<String> {
-    for (number, ((path, guarded), mount)) in places(args).into_iter().zip(mounts).enumerate() {
-        if let Err(failure) = attach_one(store, path, guarded, mount) {
+    let places = args.places.all();
+    for (number, ((path, role), mount)) in places.into_iter().zip(mounts).enumerate() {
+        if let Err(failure) = attach_one(store, path, role, mount) {
             for done in 0..number {
                 detach(args, store, done)?;
             }
@@ -188,19 +179,18 @@ fn attach(args: &KeepArgs, store: &str, mounts: &[OwnedFd]) -> Outcome<String> {
     Ok("attached".to_owned())
 }
 
-fn attach_one(store: &str, path: &Path, guarded: bool, mount: &OwnedFd) -> Outcome {
+fn attach_one(store: &str, path: &Path, role: Role, mount: &OwnedFd) -> Outcome {
     target::clear(path, store)?;
-    if guarded {
-        guard::prepare(path)?;
-    } else {
-        target::detach_dead(path)?;
+    match role {
+        Role::Active | Role::Logs => guard::prepare(path)?,
+        Role::View => target::detach_dead(path)?,
     }
     worm_fs::fuse::attach(mount.as_fd(), path).map_err(|error| target::cannot_mount(path, &error))
 }
 
 /// Takes away what stands at a place, if it is a mount of our store.
 fn detach(args: &KeepArgs, ours: &str, place: usize) -> Outcome<String> {
-    let Some((path, _)) = places(args).get(place).copied() else {
+    let Some((path, _)) = args.places.all().get(place).copied() else {
         return Err(Failure::new(Exit::Usage, format_args!("there is no place {place}")));
     };
     let taken = match target::standing(path)? {

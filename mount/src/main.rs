@@ -19,6 +19,7 @@ mod metrics;
 mod mount;
 mod mountinfo;
 mod outcome;
+mod places;
 mod private;
 mod retention;
 mod run_file;

@@ -23,6 +23,7 @@ use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
 use crate::outcome::say;
+use crate::places::Places;
 use crate::private;
 use crate::target;
 use crate::target::Standing;
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &MountArgs) -> Outcome {
     let args = &with_absolute_paths(args)?;
     let done = ask(args).and_then(|asked| {
         // It and what is known of the mounts stay with the host, wherever the daemon goes.
-        let host = Host::new(args, &asked)?;
+        let host = Host::new(&asked)?;
         let plan = plan(args, asked)?;
         daemon::serve(plan, args, host)
     });
@@ -94,7 +95,7 @@ fn behind() -> Outcome {
 struct Asked {
     store: PathBuf,
     mountpoint: PathBuf,
-    view: Option<PathBuf>,
+    places: Places,
     view_group: u32,
     config: Config,
 }
@@ -102,34 +103,47 @@ struct Asked {
 /// Checks that what was asked makes sense together, and makes the mount points.
 fn ask(args: &MountArgs) -> Outcome<Asked> {
     let config = config(args.config.as_deref())?;
+    let config = match args.logs {
+        Some(_) => config.with_logs().map_err(|what| Failure::new(Exit::Usage, what))?,
+        None => config,
+    };
     let view_group = group(&args.view_group)?;
     device()?;
     let (store, mountpoint) = (resolve(&args.store)?, resolve(&args.mountpoint)?);
-    let view = args.view.as_deref().map(resolve).transpose()?;
-    if view.as_ref() == Some(&mountpoint) {
-        return Err(Failure::new(Exit::Usage, "the view needs a place of its own"));
-    }
-    for place in view.iter().chain([&mountpoint]) {
+    let [view, logs] = [&args.view, &args.logs].map(|path| path.as_deref().map(resolve));
+    let places = if args.read_only {
+        Places { view: Some(mountpoint.clone()), ..Places::default() }
+    } else {
+        Places {
+            active: Some(mountpoint.clone()),
+            view: view.transpose()?,
+            logs: logs.transpose()?,
+        }
+    };
+    let all = places.all();
+    for (at, (place, _)) in all.iter().enumerate() {
+        if all[..at].iter().any(|(before, _)| before == place) {
+            let message = format!("{}: each place needs a directory of its own", place.display());
+            return Err(Failure::new(Exit::Usage, message));
+        }
         check_apart(&store, place)?;
     }
-    for place in view.iter().chain([&mountpoint]) {
+    for (place, _) in all {
         make_mountpoint(place)?;
     }
-    Ok(Asked { store, mountpoint, view, view_group, config })
+    Ok(Asked { store, mountpoint, places, view_group, config })
 }
 
 impl Host {
     /// Starts what stays in the host's mount namespace.
-    fn new(args: &MountArgs, asked: &Asked) -> Outcome<Self> {
-        let at = Some(asked.mountpoint.clone());
-        let (active, view) = if args.read_only { (None, at) } else { (at, asked.view.clone()) };
-        Ok(Self { keeper: Keeper::start(active, view)?, mounts: MountTable::open()? })
+    fn new(asked: &Asked) -> Outcome<Self> {
+        Ok(Self { keeper: Keeper::start(asked.places.clone())?, mounts: MountTable::open()? })
     }
 }
 
 /// Reads the store, and makes a new one where there is none.
 fn plan(args: &MountArgs, asked: Asked) -> Outcome<Plan> {
-    let Asked { store, mountpoint, view: _, view_group, config } = asked;
+    let Asked { store, mountpoint, places: _, view_group, config } = asked;
     let clock = Arc::new(MachineClock::new().map_err(Failure::doing("read the clocks"))?);
     if let Some(device) = &args.private_store {
         enter_private(args, device, &store)?;

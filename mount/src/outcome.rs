@@ -80,6 +80,7 @@ impl From<OpenError> for Failure {
             OpenError::Disk { .. } => Exit::Failed,
             OpenError::NotAStore(_) => Exit::NotFound,
             OpenError::NotEmpty { .. } => Exit::Preflight,
+            OpenError::Class(_) => Exit::Usage,
             OpenError::Busy(_) => Exit::Busy,
             OpenError::Newer { .. } | OpenError::Key { .. } => Exit::Preflight,
             OpenError::Damaged { .. } => Exit::Verification,

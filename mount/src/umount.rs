@@ -72,10 +72,15 @@ fn unmount(path: &Path) -> Outcome {
     }
 }
 
-/// The daemon ends when the mount that takes files is gone, and leaves a guard. A view has none.
+/// The daemon ends when the mount that takes files is gone, and leaves a guard. A view has none, and
+/// that of the logs can go alone.
 fn end_daemon(path: &Path, store: &str, run_directory: &Path) -> Outcome {
     let note = RunFile::read(run_directory, store).ok();
     unmount(path)?;
+    let mounts = note.as_ref().map(|note| &note.mounts[..]).unwrap_or_default();
+    if mounts.iter().skip(1).any(|further| further == path) {
+        return guard::place(path);
+    }
     let deadline = Instant::now() + LONGEST;
     while Instant::now() < deadline {
         let served = note.as_ref().is_none_or(|note| store::is_served(&note.store));

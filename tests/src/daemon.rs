@@ -49,7 +49,7 @@ impl Daemon {
 
     fn with(directory: TempDir, store: PathBuf) -> Self {
         let mut daemon = Self { watchdog: None, directory, store };
-        let mounts = [daemon.active(), daemon.view()];
+        let mounts = [daemon.active(), daemon.view(), daemon.logs()];
         daemon.watchdog = Some(Watchdog::new(&mounts, watchdog::BOUND));
         daemon
     }
@@ -114,6 +114,12 @@ impl Daemon {
     #[must_use]
     pub fn view(&self) -> PathBuf {
         self.directory().join("view")
+    }
+
+    /// Where logs are taken, when that was asked for.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.directory().join("logs")
     }
 
     /// The signing key.
@@ -221,7 +227,7 @@ impl Drop for Daemon {
             // It may have ended between the two lines.
             let _gone = rustix::process::kill_process(pid, Signal::KILL);
         }
-        for place in [self.active(), self.view()] {
+        for place in [self.active(), self.view(), self.logs()] {
             watchdog::clear(&place);
         }
         drop(self.watchdog.take());

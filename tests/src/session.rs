@@ -131,13 +131,15 @@ pub trait Files: Sync {
     fn stat(&self, path: &[u8]) -> Result<Stat>;
 }
 
-/// A store that is served at two places: for writing, and as a read-only view. As itself it
-/// stands for the first: `worm.unlink(..)`.
+/// A store that is served at three places: for writing, as a read-only view, and its logs. As
+/// itself it stands for the first: `worm.unlink(..)`.
 pub trait Session: Sync {
     /// The place that takes new files.
     fn active(&self) -> &(dyn Files + 'static);
     /// The read-only view.
     fn view(&self) -> &(dyn Files + 'static);
+    /// The logs.
+    fn logs(&self) -> &(dyn Files + 'static);
     /// What lies under it: the store's directory, its key, its clock, its configuration.
     fn ground(&self) -> &Ground;
     /// The file system that is served now.

@@ -17,4 +17,5 @@ mod p12;
 mod p13;
 mod p14;
 mod p15;
+mod p17;
 mod p18;

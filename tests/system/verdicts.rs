@@ -79,7 +79,7 @@ fn every_opcode_is_documented_with_who_answers_it() {
     }
 }
 
-const COLUMNS: [Target; 9] = [
+const COLUMNS: [Target; 11] = [
     Target::Root,
     Target::IncompleteDirectory,
     Target::Class,
@@ -89,6 +89,8 @@ const COLUMNS: [Target; 9] = [
     Target::File(FileState::Writing { by_writer: false }),
     Target::File(FileState::Sealed(Retention::Running)),
     Target::File(FileState::Sealed(Retention::Over)),
+    Target::File(FileState::Appending(Retention::Running)),
+    Target::File(FileState::Appending(Retention::Over)),
 ];
 
 fn name(errno: Errno) -> &'static str {
@@ -138,6 +140,9 @@ fn a_closing_held_or_incomplete_file_is_as_a_sealed_one() {
         }
         assert_eq!(sealed(Retention::Held), running, "{request:?}");
         assert_eq!(sealed(Retention::Frozen), running, "{request:?}");
+        let log = |retention| cell(request, Target::File(FileState::Appending(retention)));
+        assert_eq!(log(Retention::Held), log(Retention::Running), "{request:?}");
+        assert_eq!(log(Retention::Frozen), running, "{request:?}");
         assert_eq!(cell(request, Target::File(FileState::Closing)), running, "{request:?}");
     }
     assert!(COLUMNS.iter().all(|column| TARGETS.contains(column)));

@@ -78,7 +78,8 @@ pub enum DirectoryKind {
     Plain,
 }
 
-/// A finished file.
+/// A finished file, or a log: then length and digest are those of its beginning that the ledger
+/// covers, and the times are those of the line that does.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct File {
@@ -277,6 +278,12 @@ impl Catalog {
                 DirectoryKind::Incomplete | DirectoryKind::Plain => self.class_of(directory.parent),
             },
         }
+    }
+
+    /// Whether a file is a log: one of an append-only class, which grows.
+    #[must_use]
+    pub fn is_log(&self, id: u64) -> bool {
+        self.get_file(id).is_some() && self.class_of(id).is_some_and(|(_, rule)| rule.append_only)
     }
 
     /// How many directories lie between a directory and the root.

@@ -19,6 +19,10 @@ use crate::clock::SECOND_MS;
 use crate::policy::name::INCOMPLETE;
 use crate::policy::name::Name;
 
+/// The append-only class where none is configured.
+const LOGS: &str = "logs";
+/// For how long its files are kept from their last bytes on.
+const LOGS_RETENTION_MS: i64 = 365 * DAY_MS;
 /// How long an incomplete file is kept.
 pub const INCOMPLETE_RETENTION_MS: i64 = DAY_MS;
 /// The longest retention that can be configured, so that no arithmetic overflows.
@@ -51,6 +55,9 @@ pub struct ClassRule {
         skip_serializing_if = "Option::is_none"
     )]
     pub max_retention: Option<i64>,
+    /// Its files are logs: they take bytes at their end only, and are kept from the last ones on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub append_only: bool,
     /// Whether the admin may end a retention early.
     #[serde(default, skip_serializing_if = "Mode::is_compliance")]
     pub mode: Mode,
@@ -111,23 +118,36 @@ fn default_permissions() -> u32 {
     0o755
 }
 
+impl ClassRule {
+    /// The rule of a class of which only the retention is given.
+    fn kept(retention: i64) -> Self {
+        Self {
+            retention,
+            max_retention: None,
+            append_only: false,
+            mode: Mode::Compliance,
+            keep_last: default_keep_last(),
+            sidecars: default_sidecars(),
+            owner: 0,
+            group: 0,
+            permissions: default_permissions(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The same for logs. They have no sidecars, so there are no groups to keep.
+    fn of_logs(mut self) -> Self {
+        self.append_only = true;
+        self.keep_last = 0;
+        self.sidecars.clear();
+        self
+    }
+}
+
 impl Default for Config {
     /// The three classes that most people want: hourly 48 h, daily 7 d, weekly 4 w.
     fn default() -> Self {
-        let class = |name: &str, retention| {
-            let rule = ClassRule {
-                retention,
-                max_retention: None,
-                mode: Mode::Compliance,
-                keep_last: default_keep_last(),
-                sidecars: default_sidecars(),
-                owner: 0,
-                group: 0,
-                permissions: default_permissions(),
-                limits: Limits::default(),
-            };
-            (name.to_owned(), rule)
-        };
+        let class = |name: &str, retention| (name.to_owned(), ClassRule::kept(retention));
         let classes = [
             class("hourly", 48 * HOUR_MS),
             class("daily", 7 * DAY_MS),
@@ -143,7 +163,7 @@ impl Config {
     /// # Errors
     /// One sentence that says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        let mut config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         if config.classes.is_empty() {
             return Err("no class: write at least one [class.NAME] with a retention".to_owned());
         }
@@ -161,8 +181,37 @@ impl Config {
             if rule.limits.idle_time < SECOND_MS || rule.limits.open_time < SECOND_MS {
                 return Err(format!("class {name}: idle_time and open_time are at least 1s"));
             }
+            if rule.append_only && rule.mode != Mode::Compliance {
+                return Err(format!("class {name}: an append_only class has no governance mode"));
+            }
+        }
+        let logs = config.classes.values_mut().filter(|rule| rule.append_only);
+        let logs: Vec<()> = logs.map(|rule| *rule = rule.clone().of_logs()).collect();
+        if logs.len() > 1 {
+            return Err("more than one class is append_only: leave one".to_owned());
         }
         Ok(config)
+    }
+
+    /// The name of the append-only class.
+    #[must_use]
+    pub fn logs(&self) -> Option<&str> {
+        let (name, _) = self.classes.iter().find(|(_, rule)| rule.append_only)?;
+        Some(name)
+    }
+
+    /// The same with an append-only class, which is `logs`, kept for 365 days, if there is none.
+    ///
+    /// # Errors
+    /// One sentence, when another class has that name.
+    pub fn with_logs(mut self) -> Result<Self, String> {
+        if self.logs().is_none() {
+            let rule = ClassRule::kept(LOGS_RETENTION_MS).of_logs();
+            if self.classes.insert(LOGS.to_owned(), rule).is_some() {
+                return Err(format!("class {LOGS} is not append_only: say so, or rename it"));
+            }
+        }
+        Ok(self)
     }
 }
 
@@ -249,10 +298,37 @@ mod tests {
             ("[class.a]\nretention = \"2d\"\nlimits.bytes = \"1 GiB\"", "10GiB"),
             ("[class.a]\nretention = \"2d\"\nlimits.idle_time = \"0s\"", "idle_time"),
             ("reserve = \"1G\"\n[class.a]\nretention = \"2d\"", "not a size"),
+            (
+                "[class.a]\nretention = \"2d\"\nappend_only = true\nmode = \"governance\"",
+                "append_only",
+            ),
+            (
+                "[class.a]\nretention = \"2d\"\nappend_only = true\n\
+                 [class.b]\nretention = \"2d\"\nappend_only = true",
+                "leave one",
+            ),
         ] {
             let error = Config::parse(wrong).unwrap_err();
             assert!(error.contains(says), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn logs_are_a_class_of_their_own() {
+        assert_eq!(Config::default().logs(), None);
+        let with_logs = Config::default().with_logs().unwrap();
+        assert_eq!(with_logs.logs(), Some("logs"));
+        assert_eq!(with_logs.classes["logs"].retention, 365 * DAY_MS);
+        assert_eq!(with_logs.clone().with_logs().unwrap(), with_logs);
+        let named = "[class.audit]\nretention = \"9d\"\nappend_only = true";
+        let named = Config::parse(named).unwrap().with_logs().unwrap();
+        assert_eq!((named.logs(), named.classes.len()), (Some("audit"), 1));
+        assert_eq!(
+            (named.classes["audit"].keep_last, &named.classes["audit"].sidecars[..]),
+            (0, &[][..])
+        );
+        let taken = Config::parse("[class.logs]\nretention = \"9d\"").unwrap();
+        assert!(taken.with_logs().unwrap_err().contains("append_only"));
     }
 
     #[test]
@@ -270,7 +346,7 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(limited.limits, expected);
-        for rule in Config::default().classes.values().chain([&limited]) {
+        for rule in Config::default().with_logs().unwrap().classes.values().chain([&limited]) {
             let text = serde_json::to_string(rule).unwrap();
             assert_eq!(&serde_json::from_str::<ClassRule>(&text).unwrap(), rule, "{text}");
             // Lines written before there were limits say nothing of them.

@@ -82,6 +82,7 @@ impl Error {
 fn refusal_errno(refusal: Refusal) -> Errno {
     match refusal {
         Refusal::Sealed
+        | Refusal::AppendOnly
         | Refusal::Retained
         | Refusal::Held
         | Refusal::Frozen

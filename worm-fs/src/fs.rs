@@ -11,6 +11,8 @@ pub(crate) mod end;
 pub(crate) mod expire;
 pub(crate) mod handles;
 pub(crate) mod limits;
+pub(crate) mod log_file;
+pub(crate) mod logs;
 pub(crate) mod look;
 pub(crate) mod meter;
 pub(crate) mod namespace;
@@ -38,6 +40,7 @@ pub use attributes::Life;
 pub use handles::HandleId;
 pub use limits::ClassUsage;
 pub use limits::LimitUsage;
+pub use logs::Opening;
 pub use read::Content;
 pub use read::Entry;
 pub use start::Descriptors;
@@ -48,6 +51,7 @@ pub use write::AttributeChange;
 pub use write::Control;
 pub use write::Finish;
 
+use crate::catalog::ROOT;
 use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::committer::Draft;
@@ -103,11 +107,36 @@ impl Asked<'_> {
 pub enum Place {
     /// The mount that takes new files.
     Active,
-    /// The read-only view: finished whole files, nothing else.
+    /// The read-only view: finished whole files and logs, nothing else.
     View {
         /// The group that may read in it.
         group: u32,
     },
+    /// The logs of an append-only class, whose directory is the root here.
+    Logs {
+        /// The number of that directory.
+        class: u64,
+    },
+}
+
+impl Place {
+    /// The file or directory that has this number here.
+    #[must_use]
+    pub fn node(self, number: u64) -> u64 {
+        match self {
+            Self::Logs { class } if number == ROOT => class,
+            Self::Active | Self::View { .. } | Self::Logs { .. } => number,
+        }
+    }
+
+    /// The number that a file or directory has here.
+    #[must_use]
+    pub fn number(self, node: u64) -> u64 {
+        match self {
+            Self::Logs { class } if node == class => ROOT,
+            Self::Active | Self::View { .. } | Self::Logs { .. } => node,
+        }
+    }
 }
 
 /// Something that the kernel may still remember otherwise.
@@ -222,8 +251,12 @@ impl WormFs {
     /// Every change starts here: the view takes none.
     fn writable(&self, place: Place) -> Result<()> {
         match place {
-            Place::Active if self.committer.is_some() => self.state.read().accepting(),
-            Place::Active | Place::View { .. } => Err(Refusal::ReadOnlyView.into()),
+            Place::Active | Place::Logs { .. } if self.committer.is_some() => {
+                self.state.read().accepting()
+            }
+            Place::Active | Place::Logs { .. } | Place::View { .. } => {
+                Err(Refusal::ReadOnlyView.into())
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! trait's default bodies answer `ENOSYS`, which the kernel reports to `fsync` or `close` as
 //! success. This folder is the only place that names fuser.
 
+mod answer;
 mod attr;
 mod backing;
 mod mount;
@@ -67,18 +68,23 @@ use crate::fs::Asked;
 use crate::fs::AttributeChange;
 use crate::fs::Control;
 use crate::fs::Kind;
+use crate::fs::Opening;
 use crate::fs::Place;
 use crate::fs::WormFs;
 use crate::policy::Refusal;
 use crate::policy::Request;
+use answer::created;
+use answer::errno;
+use answer::get_xattr;
+use answer::never;
+use answer::reply_xattr;
 use attr::entry_life;
 use attr::file_attr;
 use attr::file_type;
 use backing::Backing;
-use request::asked;
 use request::caller;
 use request::handle;
-use request::opens_to_write;
+use request::opening;
 use slow::Slow;
 
 /// The largest write that the kernel sends, and the size of a good read or write.
@@ -99,6 +105,12 @@ impl Adapter {
         Self { fs, place, backing, slow: Slow::default() }
     }
 
+    /// What is asked of which file or directory, and by whom.
+    fn asked(&self, by: &FuseRequest, request: &'static str, of: INodeNo) -> Asked<'static> {
+        let of = self.place.node(of.0);
+        Asked { request, of, name: b"", uid: by.uid(), pid: by.pid() }
+    }
+
     /// Logs a failure and gives its errno. The only way out of this file with a failure.
     fn errno(&self, asked: Asked, error: &Error) -> Errno {
         errno(&self.fs, asked, error)
@@ -116,11 +128,6 @@ impl Adapter {
         let fs = Arc::clone(&self.fs);
         self.slow.run(move || act(&fs));
     }
-}
-
-fn errno(fs: &WormFs, asked: Asked, error: &Error) -> Errno {
-    fs.failed(asked, error);
-    Errno::from_i32(error.errno().raw_os_error())
 }
 
 impl fuser::Filesystem for Adapter {
@@ -154,8 +161,8 @@ impl fuser::Filesystem for Adapter {
     fn destroy(&mut self) {}
 
     fn lookup(&self, by: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let asked = asked(by, "lookup", parent).named(name.as_bytes());
-        match self.fs.lookup(self.place, parent.0, name.as_bytes()) {
+        let asked = self.asked(by, "lookup", parent).named(name.as_bytes());
+        match self.fs.lookup(self.place, asked.of, name.as_bytes()) {
             Ok(found) => reply.entry(&entry_life(&found), &file_attr(&found), GENERATION),
             Err(error) => reply.error(self.errno(asked, &error)),
         }
@@ -164,8 +171,8 @@ impl fuser::Filesystem for Adapter {
     fn forget(&self, _: &FuseRequest, _: INodeNo, _: u64) {}
 
     fn getattr(&self, by: &FuseRequest, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        let asked = asked(by, "getattr", ino);
-        match self.fs.attributes(self.place, ino.0) {
+        let asked = self.asked(by, "getattr", ino);
+        match self.fs.attributes(self.place, asked.of) {
             Ok(found) => reply.attr(&entry_life(&found), &file_attr(&found)),
             Err(error) => reply.error(self.errno(asked, &error)),
         }
@@ -189,18 +196,18 @@ impl fuser::Filesystem for Adapter {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let asked = asked(by, "setattr", ino);
+        let asked = self.asked(by, "setattr", ino);
         let mtime_ns = mtime.map(|time| attr::nanoseconds(time, || self.fs.system_ns()));
         let change = AttributeChange { mode, uid, gid, mtime_ns, atime: atime.is_some(), size };
         let place = self.place;
-        self.slowly(move |fs| match fs.set_attributes(place, ino.0, fh.map(handle), change) {
+        self.slowly(move |fs| match fs.set_attributes(place, asked.of, fh.map(handle), change) {
             Ok(found) => reply.attr(&entry_life(&found), &file_attr(&found)),
             Err(error) => reply.error(errno(fs, asked, &error)),
         });
     }
 
     fn readlink(&self, by: &FuseRequest, ino: INodeNo, reply: ReplyData) {
-        let asked = asked(by, "readlink", ino);
+        let asked = self.asked(by, "readlink", ino);
         reply.error(self.errno(asked, &Refusal::BadValue.into()));
     }
 
@@ -214,8 +221,8 @@ impl fuser::Filesystem for Adapter {
         _: u32,
         reply: ReplyEntry,
     ) {
-        let asked = asked(by, "mknod", parent).named(name.as_bytes());
-        let made = self.fs.make_other(self.place, parent.0, name.as_bytes(), Request::MakeNode);
+        let asked = self.asked(by, "mknod", parent).named(name.as_bytes());
+        let made = self.fs.make_other(self.place, asked.of, name.as_bytes(), Request::MakeNode);
         reply.error(self.errno(asked, &never(made)));
     }
 
@@ -228,10 +235,10 @@ impl fuser::Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        let asked = asked(by, "mkdir", parent);
+        let asked = self.asked(by, "mkdir", parent);
         let (place, caller, name) = (self.place, caller(by), name.to_owned());
         self.slowly(move |fs| {
-            match fs.make_directory(place, caller, parent.0, name.as_bytes(), mode & !umask) {
+            match fs.make_directory(place, caller, asked.of, name.as_bytes(), mode & !umask) {
                 Ok(made) => reply.entry(&entry_life(&made), &file_attr(&made), GENERATION),
                 Err(error) => reply.error(errno(fs, asked.named(name.as_bytes()), &error)),
             }
@@ -239,19 +246,19 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn unlink(&self, by: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let asked = asked(by, "unlink", parent);
+        let asked = self.asked(by, "unlink", parent);
         let (place, caller, name) = (self.place, caller(by), name.to_owned());
-        self.slowly(move |fs| match fs.unlink(place, caller, parent.0, name.as_bytes()) {
+        self.slowly(move |fs| match fs.unlink(place, caller, asked.of, name.as_bytes()) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno(fs, asked.named(name.as_bytes()), &error)),
         });
     }
 
     fn rmdir(&self, by: &FuseRequest, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let asked = asked(by, "rmdir", parent);
+        let asked = self.asked(by, "rmdir", parent);
         let (place, caller, name) = (self.place, caller(by), name.to_owned());
         self.slowly(move |fs| {
-            match fs.remove_directory(place, caller, parent.0, name.as_bytes()) {
+            match fs.remove_directory(place, caller, asked.of, name.as_bytes()) {
                 Ok(()) => reply.ok(),
                 Err(error) => reply.error(errno(fs, asked.named(name.as_bytes()), &error)),
             }
@@ -266,8 +273,8 @@ impl fuser::Filesystem for Adapter {
         _: &Path,
         reply: ReplyEntry,
     ) {
-        let asked = asked(by, "symlink", parent).named(name.as_bytes());
-        let made = self.fs.make_other(self.place, parent.0, name.as_bytes(), Request::Symlink);
+        let asked = self.asked(by, "symlink", parent).named(name.as_bytes());
+        let made = self.fs.make_other(self.place, asked.of, name.as_bytes(), Request::Symlink);
         reply.error(self.errno(asked, &never(made)));
     }
 
@@ -281,8 +288,9 @@ impl fuser::Filesystem for Adapter {
         _: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let asked = asked(by, "rename", parent).named(name.as_bytes());
-        let (from, to) = ((parent.0, name.as_bytes()), (new_parent.0, new_name.as_bytes()));
+        let asked = self.asked(by, "rename", parent).named(name.as_bytes());
+        let (from, to) =
+            ((asked.of, name.as_bytes()), (self.place.node(new_parent.0), new_name.as_bytes()));
         reply.error(self.errno(asked, &never(self.fs.rename(self.place, from, to))));
     }
 
@@ -294,21 +302,28 @@ impl fuser::Filesystem for Adapter {
         new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let asked = asked(by, "link", new_parent).named(new_name.as_bytes());
+        let asked = self.asked(by, "link", new_parent).named(new_name.as_bytes());
         let name = new_name.as_bytes();
-        let made = self.fs.make_other(self.place, new_parent.0, name, Request::Link);
+        let made = self.fs.make_other(self.place, asked.of, name, Request::Link);
         reply.error(self.errno(asked, &never(made)));
     }
 
     fn open(&self, by: &FuseRequest, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        let asked = asked(by, "open", ino);
-        if opens_to_write(flags) {
-            let refused = never(self.fs.open_to_write(self.place, ino.0));
-            return reply.error(self.errno(asked, &refused));
-        }
-        match self.fs.open_to_read(self.place, ino.0) {
-            Ok((handle, content)) => self.backing.opened(ino.0, handle, content, reply),
-            Err(error) => reply.error(self.errno(asked, &error)),
+        let asked = self.asked(by, "open", ino);
+        let place = self.place;
+        match opening(flags) {
+            Opening::Read => match self.fs.open_to_read(place, asked.of) {
+                Ok((handle, content)) => self.backing.opened(asked.of, handle, content, reply),
+                Err(error) => reply.error(self.errno(asked, &error)),
+            },
+            Opening::Append => self.slowly(move |fs| match fs.open_to_append(place, asked.of) {
+                Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::FOPEN_DIRECT_IO),
+                Err(error) => reply.error(errno(fs, asked, &error)),
+            }),
+            Opening::Write => {
+                let refused = never(self.fs.open_to_write(place, asked.of));
+                reply.error(self.errno(asked, &refused));
+            }
         }
     }
 
@@ -319,22 +334,21 @@ impl fuser::Filesystem for Adapter {
         name: &OsStr,
         mode: u32,
         umask: u32,
-        _: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
-        let asked = asked(by, "create", parent).named(name.as_bytes());
-        let caller = caller(by);
-        match self.fs.create(self.place, caller, parent.0, name.as_bytes(), mode & !umask) {
-            Ok((made, handle)) => reply.created(
-                &entry_life(&made),
-                &file_attr(&made),
-                GENERATION,
-                FileHandle(handle.0),
-                // Every byte passes through here, and no writable mapping is possible.
-                FopenFlags::FOPEN_DIRECT_IO,
-            ),
-            Err(error) => reply.error(self.errno(asked, &error)),
+        let asked = self.asked(by, "create", parent);
+        let (place, caller, mode) = (self.place, caller(by), mode & !umask);
+        if let Place::Logs { .. } = place {
+            let (name, opening) = (name.to_owned(), opening(OpenFlags(flags)));
+            return self.slowly(move |fs| {
+                let (name, asked) = (name.as_bytes(), asked.named(name.as_bytes()));
+                let made = fs.create_log(place, caller, (asked.of, name), mode, opening);
+                created(fs, asked, made, reply);
+            });
         }
+        let made = self.fs.create(place, caller, asked.of, name.as_bytes(), mode);
+        created(&self.fs, asked.named(name.as_bytes()), made, reply);
     }
 
     fn read(
@@ -348,7 +362,7 @@ impl fuser::Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let asked = asked(by, "read", ino);
+        let asked = self.asked(by, "read", ino);
         let mut buffer = vec![0; size as usize];
         match self.fs.read(handle(fh), offset, &mut buffer) {
             Ok(bytes) => reply.data(&buffer[..bytes]),
@@ -368,7 +382,7 @@ impl fuser::Filesystem for Adapter {
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let asked = asked(by, "write", ino);
+        let asked = self.asked(by, "write", ino);
         match self.fs.write(handle(fh), offset, data) {
             Ok(bytes) => reply.written(u32::try_from(bytes).unwrap_or(u32::MAX)),
             Err(error) => reply.error(self.errno(asked, &error)),
@@ -383,7 +397,7 @@ impl fuser::Filesystem for Adapter {
         _: LockOwner,
         reply: ReplyEmpty,
     ) {
-        self.sync(fh, asked(by, "flush", ino), reply);
+        self.sync(fh, self.asked(by, "flush", ino), reply);
     }
 
     fn release(
@@ -396,7 +410,7 @@ impl fuser::Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let asked = asked(by, "release", ino);
+        let asked = self.asked(by, "release", ino);
         let released = self.fs.release(handle(fh));
         self.backing.released(handle(fh));
         match released {
@@ -411,12 +425,12 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn fsync(&self, by: &FuseRequest, ino: INodeNo, fh: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.sync(fh, asked(by, "fsync", ino), reply);
+        self.sync(fh, self.asked(by, "fsync", ino), reply);
     }
 
     fn opendir(&self, by: &FuseRequest, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let asked = asked(by, "opendir", ino);
-        match self.fs.open_directory(self.place, ino.0) {
+        let asked = self.asked(by, "opendir", ino);
+        match self.fs.open_directory(self.place, asked.of) {
             Ok(handle) => reply.opened(FileHandle(handle.0), FopenFlags::empty()),
             Err(error) => reply.error(self.errno(asked, &error)),
         }
@@ -430,7 +444,7 @@ impl fuser::Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let asked = asked(by, "readdir", ino);
+        let asked = self.asked(by, "readdir", ino);
         let entries = match self.fs.entries(handle(fh)) {
             Ok(entries) => entries,
             Err(error) => return reply.error(self.errno(asked, &error)),
@@ -453,7 +467,7 @@ impl fuser::Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let asked = asked(by, "readdirplus", ino);
+        let asked = self.asked(by, "readdirplus", ino);
         let entries = match self.fs.entries(handle(fh)) {
             Ok(entries) => entries,
             Err(error) => return reply.error(self.errno(asked, &error)),
@@ -462,7 +476,7 @@ impl fuser::Filesystem for Adapter {
         for (entry, next) in entries.iter().zip(1..).skip(skipped) {
             // What has gone since the directory was opened is left out. Asked for by name: the
             // kernel remembers what the name means, and that may have changed.
-            let Ok(found) = self.fs.lookup(self.place, ino.0, &entry.name) else { continue };
+            let Ok(found) = self.fs.lookup(self.place, asked.of, &entry.name) else { continue };
             let name = OsStr::from_bytes(&entry.name);
             let (life, attr) = (entry_life(&found), file_attr(&found));
             if reply.add(INodeNo(found.id), next, name, &life, &attr, GENERATION) {
@@ -480,7 +494,7 @@ impl fuser::Filesystem for Adapter {
         _: OpenFlags,
         reply: ReplyEmpty,
     ) {
-        let asked = asked(by, "releasedir", ino);
+        let asked = self.asked(by, "releasedir", ino);
         self.empty(asked, self.fs.release(handle(fh)).map(|_| ()), reply);
     }
 
@@ -490,7 +504,7 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn statfs(&self, by: &FuseRequest, ino: INodeNo, reply: ReplyStatfs) {
-        let asked = asked(by, "statfs", ino);
+        let asked = self.asked(by, "statfs", ino);
         match self.fs.disk() {
             Ok(disk) => reply.statfs(
                 disk.f_blocks,
@@ -516,19 +530,21 @@ impl fuser::Filesystem for Adapter {
         _: u32,
         reply: ReplyEmpty,
     ) {
-        let asked = asked(by, "setxattr", ino);
+        let asked = self.asked(by, "setxattr", ino);
         let (place, caller) = (self.place, caller(by));
         let (name, value) = (name.to_owned(), value.to_owned());
-        self.slowly(move |fs| match fs.set_xattr(place, caller, ino.0, name.as_bytes(), &value) {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(fs, asked, &error)),
+        self.slowly(move |fs| {
+            match fs.set_xattr(place, caller, asked.of, name.as_bytes(), &value) {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno(fs, asked, &error)),
+            }
         });
     }
 
     fn getxattr(&self, by: &FuseRequest, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let asked = asked(by, "getxattr", ino);
+        let asked = self.asked(by, "getxattr", ino);
         let place = self.place;
-        if self.fs.xattr_waits(ino.0, name.as_bytes()) {
+        if self.fs.xattr_waits(asked.of, name.as_bytes()) {
             let name = name.to_owned();
             self.slowly(move |fs| get_xattr(fs, place, asked, name.as_bytes(), size, reply));
         } else {
@@ -537,8 +553,8 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn listxattr(&self, by: &FuseRequest, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let asked = asked(by, "listxattr", ino);
-        match self.fs.xattrs(self.place, ino.0) {
+        let asked = self.asked(by, "listxattr", ino);
+        match self.fs.xattrs(self.place, asked.of) {
             Ok(names) => {
                 let list = names.iter().flat_map(|name| [name.as_bytes(), b"\0"].concat());
                 reply_xattr(&list.collect::<Vec<u8>>(), size, reply);
@@ -548,17 +564,17 @@ impl fuser::Filesystem for Adapter {
     }
 
     fn removexattr(&self, by: &FuseRequest, ino: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        let asked = asked(by, "removexattr", ino);
-        let refused = never(self.fs.remove_xattr(self.place, ino.0));
+        let asked = self.asked(by, "removexattr", ino);
+        let refused = never(self.fs.remove_xattr(self.place, asked.of));
         reply.error(self.errno(asked, &refused));
     }
 
     fn access(&self, by: &FuseRequest, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let asked = asked(by, "access", ino);
-        let found = self.fs.attributes(self.place, ino.0);
+        let asked = self.asked(by, "access", ino);
+        let found = self.fs.attributes(self.place, asked.of);
         let outcome = found.and_then(|found| match found.kind {
             Kind::File if mask.contains(AccessFlags::W_OK) => {
-                self.fs.open_to_write(self.place, ino.0)
+                self.fs.open_to_write(self.place, asked.of)
             }
             Kind::File | Kind::Directory => Ok(()),
         });
@@ -577,7 +593,7 @@ impl fuser::Filesystem for Adapter {
         _: u32,
         reply: ReplyLock,
     ) {
-        let asked = asked(by, "getlk", ino);
+        let asked = self.asked(by, "getlk", ino);
         // Locks are local to the kernel: they were not asked for, so this never comes.
         reply.error(self.errno(asked, &Refusal::Unsupported.into()));
     }
@@ -595,11 +611,11 @@ impl fuser::Filesystem for Adapter {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        reply.error(self.errno(asked(by, "setlk", ino), &Refusal::Unsupported.into()));
+        reply.error(self.errno(self.asked(by, "setlk", ino), &Refusal::Unsupported.into()));
     }
 
     fn bmap(&self, by: &FuseRequest, ino: INodeNo, _: u32, _: u64, reply: ReplyBmap) {
-        reply.error(self.errno(asked(by, "bmap", ino), &Refusal::Unsupported.into()));
+        reply.error(self.errno(self.asked(by, "bmap", ino), &Refusal::Unsupported.into()));
     }
 
     fn ioctl(
@@ -613,13 +629,13 @@ impl fuser::Filesystem for Adapter {
         _: u32,
         reply: ReplyIoctl,
     ) {
-        let asked = asked(by, "ioctl", ino);
+        let asked = self.asked(by, "ioctl", ino);
         let Some(control) = Control::from_number(number) else {
-            let refused = self.fs.allowed(self.place, ino.0, Request::OtherIoctl);
+            let refused = self.fs.allowed(self.place, asked.of, Request::OtherIoctl);
             return reply.error(self.errno(asked, &never(refused)));
         };
         let place = self.place;
-        self.slowly(move |fs| match fs.control(place, ino.0, handle(fh), control) {
+        self.slowly(move |fs| match fs.control(place, asked.of, handle(fh), control) {
             Ok(()) => reply.ioctl(0, &[]),
             Err(error) => reply.error(errno(fs, asked, &error)),
         });
@@ -649,11 +665,11 @@ impl fuser::Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let asked = asked(by, "fallocate", ino);
+        let asked = self.asked(by, "fallocate", ino);
         let place = self.place;
         self.slowly(move |fs| {
             let outcome = fs
-                .allowed_by_handle(place, ino.0, handle(fh), Request::Allocate)
+                .allowed_by_handle(place, asked.of, handle(fh), Request::Allocate)
                 .and_then(|()| fs.allocate(handle(fh), offset, length, mode.cast_unsigned()));
             match outcome {
                 Ok(()) => reply.ok(),
@@ -671,7 +687,7 @@ impl fuser::Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let asked = asked(by, "lseek", ino);
+        let asked = self.asked(by, "lseek", ino);
         let found = match (u64::try_from(offset), whence) {
             (Ok(offset), libc::SEEK_DATA) => self.fs.seek(handle(fh), offset, false),
             (Ok(offset), libc::SEEK_HOLE) => self.fs.seek(handle(fh), offset, true),
@@ -696,9 +712,9 @@ impl fuser::Filesystem for Adapter {
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let asked = asked(by, "copy_file_range", ino);
+        let asked = self.asked(by, "copy_file_range", ino);
         // The kernel copies by reading and writing instead, so that every byte passes here.
-        let allowed = self.fs.allowed_by_handle(self.place, ino.0, handle(fh), Request::Write);
+        let allowed = self.fs.allowed_by_handle(self.place, asked.of, handle(fh), Request::Write);
         let error = allowed.err().unwrap_or(Refusal::Unsupported.into());
         reply.error(self.errno(asked, &error));
     }
@@ -715,26 +731,5 @@ impl Adapter {
         } else {
             self.empty(asked, self.fs.sync(handle), reply);
         }
-    }
-}
-
-/// The refusal of something that is never allowed.
-fn never(outcome: Result<()>) -> Error {
-    outcome.err().unwrap_or(Error::Refused(Refusal::Unsupported))
-}
-
-fn get_xattr(fs: &WormFs, place: Place, asked: Asked, name: &[u8], size: u32, reply: ReplyXattr) {
-    match fs.xattr(place, asked.of, name) {
-        Ok(value) => reply_xattr(&value, size, reply),
-        Err(error) => reply.error(errno(fs, asked, &error)),
-    }
-}
-
-/// A size of zero asks how long the value is.
-fn reply_xattr(value: &[u8], size: u32, reply: ReplyXattr) {
-    match u32::try_from(value.len()) {
-        Ok(length) if size == 0 => reply.size(length),
-        Ok(length) if length <= size => reply.data(value),
-        Ok(_) | Err(_) => reply.error(Errno::ERANGE),
     }
 }

@@ -26,7 +26,9 @@ pub enum Request {
     Link,
     /// Open it for reading only, without truncating.
     OpenToRead,
-    /// Open it in any way that could change it: for writing, appending, or with `O_TRUNC`.
+    /// Open it for writing at its end only: with `O_APPEND`, without `O_TRUNC`.
+    OpenToAppend,
+    /// Open it in any other way that could change it: for writing, or with `O_TRUNC`.
     OpenToWrite,
     /// Write through a descriptor, by `write`, splice or copy.
     Write,
@@ -61,13 +63,14 @@ pub enum Request {
 }
 
 /// Every [`Request`], for tests and for the table in `docs/semantics.md`.
-pub const REQUESTS: [Request; 22] = [
+pub const REQUESTS: [Request; 23] = [
     Request::Create,
     Request::MakeDirectory,
     Request::MakeNode,
     Request::Symlink,
     Request::Link,
     Request::OpenToRead,
+    Request::OpenToAppend,
     Request::OpenToWrite,
     Request::Write,
     Request::SetLength,
@@ -114,6 +117,8 @@ pub enum FileState {
     },
     /// Its last close or its `COMMIT` was seen; the seal is on its way to the disk.
     Closing,
+    /// A log, a file of an append-only class: it grows at its end, and nothing else changes.
+    Appending(Retention),
     /// Sealed: nothing about it changes any more.
     Sealed(Retention),
     /// Never finished, kept under another name for a day.
@@ -134,7 +139,7 @@ pub enum Retention {
 }
 
 /// Every kind of [`Target`], for tests and for the table in `docs/semantics.md`.
-pub const TARGETS: [Target; 16] = [
+pub const TARGETS: [Target; 20] = [
     Target::Root,
     Target::IncompleteDirectory,
     Target::Class,
@@ -143,6 +148,10 @@ pub const TARGETS: [Target; 16] = [
     Target::File(FileState::Writing { by_writer: true }),
     Target::File(FileState::Writing { by_writer: false }),
     Target::File(FileState::Closing),
+    Target::File(FileState::Appending(Retention::Running)),
+    Target::File(FileState::Appending(Retention::Held)),
+    Target::File(FileState::Appending(Retention::Frozen)),
+    Target::File(FileState::Appending(Retention::Over)),
     Target::File(FileState::Sealed(Retention::Running)),
     Target::File(FileState::Sealed(Retention::Held)),
     Target::File(FileState::Sealed(Retention::Frozen)),
@@ -205,6 +214,7 @@ pub fn verdict(request: Request, target: Target) -> Result<(), Refusal> {
         Target::Directory { empty } => in_directory(request, empty),
         Target::File(FileState::Writing { by_writer }) => while_writing(request, by_writer),
         Target::File(FileState::Closing) => when_sealed(request, Retention::Running),
+        Target::File(FileState::Appending(retention)) => while_appending(request, retention),
         Target::File(FileState::Sealed(retention) | FileState::Incomplete(retention)) => {
             when_sealed(request, retention)
         }
@@ -220,6 +230,7 @@ fn in_fixed_directory(request: Request) -> Result<(), Refusal> {
         | Request::Symlink
         | Request::Link
         | Request::OpenToRead
+        | Request::OpenToAppend
         | Request::OpenToWrite
         | Request::Write
         | Request::SetLength
@@ -252,7 +263,8 @@ fn in_directory(request: Request, empty: bool) -> Result<(), Refusal> {
         Request::OtherIoctl | Request::Begin | Request::Commit | Request::Abort => {
             Err(Refusal::NoSuchIoctl)
         }
-        Request::OpenToWrite
+        Request::OpenToAppend
+        | Request::OpenToWrite
         | Request::Write
         | Request::SetLength
         | Request::SetLengthByPath
@@ -283,7 +295,7 @@ fn while_writing(request: Request, by_writer: bool) -> Result<(), Refusal> {
         | Request::Begin
         | Request::Commit
         | Request::Abort => Err(Refusal::NotTheWriter),
-        Request::OpenToWrite => Err(Refusal::Busy),
+        Request::OpenToAppend | Request::OpenToWrite => Err(Refusal::Busy),
         Request::SetLengthByPath | Request::Unlink | Request::Rename => Err(Refusal::NotTheWriter),
         Request::AllocateOtherwise | Request::SetXattr | Request::SetRetention => {
             Err(Refusal::Unsupported)
@@ -292,6 +304,38 @@ fn while_writing(request: Request, by_writer: bool) -> Result<(), Refusal> {
         Request::Link | Request::Symlink | Request::MakeNode => Err(Refusal::NoSuchKind),
         Request::Create | Request::MakeDirectory => Err(Refusal::NameTaken),
         Request::RemoveDirectory => Err(Refusal::NotADirectory),
+    }
+}
+
+/// As `chattr +a`: bytes come at the end, until the retention is over. All else is as if the file
+/// were sealed.
+fn while_appending(request: Request, retention: Retention) -> Result<(), Refusal> {
+    match request {
+        Request::OpenToAppend | Request::Write => match retention {
+            Retention::Running | Retention::Held => Ok(()),
+            Retention::Frozen | Retention::Over => Err(Refusal::Sealed),
+        },
+        Request::OpenToWrite
+        | Request::SetLength
+        | Request::SetLengthByPath
+        | Request::Allocate
+        | Request::AllocateOtherwise
+        | Request::SetAttributes
+        | Request::SetXattr
+        | Request::Rename
+        | Request::Begin
+        | Request::Commit
+        | Request::Abort => Err(Refusal::AppendOnly),
+        Request::OpenToRead
+        | Request::SetRetention
+        | Request::Unlink
+        | Request::OtherIoctl
+        | Request::Link
+        | Request::Symlink
+        | Request::MakeNode
+        | Request::Create
+        | Request::MakeDirectory
+        | Request::RemoveDirectory => when_sealed(request, retention),
     }
 }
 
@@ -307,7 +351,8 @@ fn when_sealed(request: Request, retention: Retention) -> Result<(), Refusal> {
             Retention::Held => Err(Refusal::Held),
             Retention::Frozen => Err(Refusal::Frozen),
         },
-        Request::OpenToWrite
+        Request::OpenToAppend
+        | Request::OpenToWrite
         | Request::Write
         | Request::SetLength
         | Request::SetLengthByPath
@@ -339,7 +384,7 @@ mod tests {
                     retention != Retention::Over
                 }
                 Target::File(FileState::Closing) => true,
-                Target::File(FileState::Writing { .. })
+                Target::File(FileState::Writing { .. } | FileState::Appending(_))
                 | Target::Root
                 | Target::Class
                 | Target::Directory { .. }
@@ -380,6 +425,23 @@ mod tests {
                 assert_eq!((running, over), (Err(Refusal::Retained), Ok(())));
             } else {
                 assert_eq!(running, over, "{request:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_takes_bytes_at_its_end_until_it_is_over_and_nothing_else() {
+        for retention in [Retention::Running, Retention::Held, Retention::Frozen, Retention::Over] {
+            let (log, sealed) = (FileState::Appending(retention), FileState::Sealed(retention));
+            for request in REQUESTS {
+                let answer = verdict(request, Target::File(log));
+                if matches!(request, Request::OpenToAppend | Request::Write) {
+                    let open = matches!(retention, Retention::Running | Retention::Held);
+                    assert_eq!(answer.is_ok(), open, "{request:?}");
+                } else {
+                    let as_sealed = verdict(request, Target::File(sealed));
+                    assert_eq!(answer.is_ok(), as_sealed.is_ok(), "{request:?}, {retention:?}");
+                }
             }
         }
     }

@@ -85,6 +85,11 @@ pub enum OpenError {
         /// What is wrong.
         what: String,
     },
+    /// The configuration wants of a class what it cannot become.
+    #[error(
+        "class {0}: append_only is settled when a class is made: name a new class in the configuration"
+    )]
+    Class(String),
     /// The signing key is not there or not the right one.
     #[error("signing key {path}: {what}")]
     Key {

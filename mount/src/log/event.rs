@@ -41,6 +41,13 @@ pub(super) fn words(line: &Line) -> String {
             let size = bytes(*size);
             format!("{meant} was given up ({why}): {size} kept as {path} until {until}")
         }
+        Event::LogMade { path, uid, gid, mode, .. } => {
+            format!("log {path} was made by uid {uid} (gid {gid}, mode {mode:04o})")
+        }
+        Event::Appended { path, size, retain_until_ms, .. } => {
+            let (size, until) = (bytes(*size), until(line, *retain_until_ms));
+            format!("log {path} has grown to {size}, kept until {until}")
+        }
         Event::Extended { path, retain_until_ms, by, reason, .. } => {
             let until = until(line, *retain_until_ms);
             format!("{path} is kept longer, until {until}, by {by}{}", because(reason.as_deref()))
@@ -86,6 +93,8 @@ pub(super) fn paths(event: &Event) -> impl Iterator<Item = &StorePath> {
         | Event::DirectoryChanged { .. }
         | Event::DirectoryRemoved { .. }
         | Event::Sealed { .. }
+        | Event::LogMade { .. }
+        | Event::Appended { .. }
         | Event::Extended { .. }
         | Event::Held { .. }
         | Event::HoldLifted { .. }
@@ -109,6 +118,8 @@ pub(crate) fn moves_the_clock(event: &Event) -> bool {
         | Event::DirectoryRemoved { .. }
         | Event::Sealed { .. }
         | Event::Incomplete { .. }
+        | Event::LogMade { .. }
+        | Event::Appended { .. }
         | Event::Extended { .. }
         | Event::Held { .. }
         | Event::HoldLifted { .. }

@@ -27,7 +27,7 @@ pub const START_MS: i64 = 1_768_694_400_000;
 pub const GUEST: u32 = 65_534;
 
 /// The classes of the tests: `hourly` as most people have it, `daily` with room to lengthen,
-/// `guest` for somebody who is not root, without a newest backup that is kept.
+/// `guest` for somebody who is not root, without a newest backup that is kept, and `logs`.
 const CONFIG: &str = r#"
 [class.hourly]
 retention = "48h"
@@ -41,6 +41,10 @@ retention = "48h"
 keep_last = 0
 owner = 65534
 group = 65534
+
+[class.logs]
+retention = "30d"
+append_only = true
 "#;
 
 /// A store in a temporary directory, and what is needed to serve it.
@@ -91,7 +95,7 @@ impl Ground {
         let config = Mutex::new(Config::parse(config).expect("the configuration of the tests"));
         let segment_bytes = AtomicU64::new(SEGMENT_BYTES);
         let ground = Self { directory, places, clock, config, segment_bytes };
-        for place in [ground.active(), ground.view()] {
+        for place in [ground.active(), ground.view(), ground.logs()] {
             std::fs::create_dir(place).expect("make a mount point");
         }
         // Another user must be able to walk to the mounts; the store stays closed.
@@ -137,6 +141,17 @@ impl Ground {
     #[must_use]
     pub fn view(&self) -> PathBuf {
         self.places.path().join("view")
+    }
+
+    /// Where its logs are mounted, when they are.
+    #[must_use]
+    pub fn logs(&self) -> PathBuf {
+        self.places.path().join("logs")
+    }
+
+    /// The place of its logs, where it has such a class.
+    pub(super) fn logs_place(fs: &WormFs) -> Option<Place> {
+        fs.logs("logs")
     }
 
     /// Changes the rule of a class, from the next start on.

@@ -21,6 +21,7 @@ use worm_fs::fs::Control;
 use worm_fs::fs::Descriptors;
 use worm_fs::fs::HandleId;
 use worm_fs::fs::Kind;
+use worm_fs::fs::Opening;
 use worm_fs::fs::Place;
 use worm_fs::fs::WormFs;
 use worm_fs::policy::Request;
@@ -47,6 +48,7 @@ pub struct InProcess {
     served: Served,
     active: Door,
     view: Door,
+    logs: Door,
     ground: Ground,
 }
 
@@ -66,8 +68,9 @@ impl InProcess {
     #[must_use]
     pub fn on(ground: Ground) -> Self {
         let served = Served::default();
-        let (active, view) = (Door::new(&served, Place::Active), Door::new(&served, VIEW));
-        Self { served, active, view, ground }
+        let door = |place| Door::new(&served, place);
+        let (active, view, logs) = (door(Some(Place::Active)), door(Some(VIEW)), door(None));
+        Self { served, active, view, logs, ground }
     }
 }
 
@@ -78,6 +81,10 @@ impl Session for InProcess {
 
     fn view(&self) -> &(dyn Files + 'static) {
         &self.view
+    }
+
+    fn logs(&self) -> &(dyn Files + 'static) {
+        &self.logs
     }
 
     fn ground(&self) -> &Ground {
@@ -93,7 +100,7 @@ impl Session for InProcess {
         if end == End::Clean {
             fs.shut_down(Descriptors::Unknown);
         }
-        for door in [&self.active, &self.view] {
+        for door in [&self.active, &self.view, &self.logs] {
             door.open.lock().expect("no panic").clear();
         }
         let last = Arc::downgrade(&fs);
@@ -113,7 +120,8 @@ impl Session for InProcess {
 #[derive(Debug)]
 struct Door {
     served: Served,
-    place: Place,
+    /// That of the logs is known when the store is.
+    place: Option<Place>,
     open: Mutex<HashMap<Fd, Descriptor>>,
     next: AtomicU64,
 }
@@ -132,9 +140,14 @@ fn errno(error: Error) -> Errno {
 }
 
 impl Door {
-    fn new(served: &Served, place: Place) -> Self {
+    fn new(served: &Served, place: Option<Place>) -> Self {
         let (open, next) = (Mutex::default(), AtomicU64::new(3));
         Self { served: Arc::clone(served), place, open, next }
+    }
+
+    fn place(&self) -> Place {
+        let logs = || Ground::logs_place(&self.fs());
+        self.place.or_else(logs).expect("the store has a class of logs")
     }
 
     fn fs(&self) -> Arc<WormFs> {
@@ -147,10 +160,10 @@ impl Door {
 
     fn find(&self, path: &[u8]) -> Result<Attributes> {
         let fs = self.fs();
-        let root = fs.attributes(self.place, ROOT).map_err(errno)?;
+        let root = fs.attributes(self.place(), self.place().node(ROOT)).map_err(errno)?;
         let mut components = path.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
         components
-            .try_fold(root, |parent, name| fs.lookup(self.place, parent.id, name).map_err(errno))
+            .try_fold(root, |parent, name| fs.lookup(self.place(), parent.id, name).map_err(errno))
     }
 
     /// The directory of a path, and the last component.
@@ -166,19 +179,19 @@ impl Door {
 
     fn change(&self, path: &[u8], change: AttributeChange) -> Result<()> {
         let id = self.find(path)?.id;
-        self.fs().set_attributes(self.place, id, None, change).map(|_| ()).map_err(errno)
+        self.fs().set_attributes(self.place(), id, None, change).map(|_| ()).map_err(errno)
     }
 
     fn change_by_fd(&self, fd: Fd, change: AttributeChange) -> Result<()> {
         let Descriptor { id, handle, .. } = self.descriptor(fd)?;
-        let changed = self.fs().set_attributes(self.place, id, Some(handle), change);
+        let changed = self.fs().set_attributes(self.place(), id, Some(handle), change);
         changed.map(|_| ()).map_err(errno)
     }
 
     fn make_other(&self, path: &[u8], request: Request) -> Result<()> {
         let (parent, name) = self.split(path)?;
         kernel::make(&self.find(path))?;
-        self.fs().make_other(self.place, parent, name, request).map_err(errno)
+        self.fs().make_other(self.place(), parent, name, request).map_err(errno)
     }
 }
 
@@ -188,15 +201,25 @@ impl Files for Door {
         let (id, handle) = match self.find(path) {
             Ok(found) => {
                 kernel::open(&found, flags)?;
-                if kernel::opens_to_write(flags) {
-                    fs.open_to_write(self.place, found.id).map_err(errno)?;
-                    panic!("{}: opened to write", String::from_utf8_lossy(path));
-                }
-                (found.id, fs.open_to_read(self.place, found.id).map_err(errno)?.0)
+                let handle = match kernel::opening(flags) {
+                    Opening::Read => fs.open_to_read(self.place(), found.id).map_err(errno)?.0,
+                    Opening::Append => fs.open_to_append(self.place(), found.id).map_err(errno)?,
+                    Opening::Write => {
+                        fs.open_to_write(self.place(), found.id).map_err(errno)?;
+                        panic!("{}: opened to write", String::from_utf8_lossy(path));
+                    }
+                };
+                (found.id, handle)
             }
             Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => {
                 let (parent, name) = self.split(path)?;
-                let made = fs.create(self.place, CALLER, parent, name, mode).map_err(errno)?;
+                let made = if let Place::Logs { .. } = self.place() {
+                    let opening = kernel::opening(flags);
+                    fs.create_log(self.place(), CALLER, (parent, name), mode, opening)
+                } else {
+                    fs.create(self.place(), CALLER, parent, name, mode)
+                };
+                let made = made.map_err(errno)?;
                 (made.0.id, made.1)
             }
             Err(errno) => return Err(errno),
@@ -221,7 +244,7 @@ impl Files for Door {
     fn write(&self, fd: Fd, bytes: &[u8]) -> Result<usize> {
         let Descriptor { id, flags, position, .. } = self.descriptor(fd)?;
         let at = if flags.contains(OFlags::APPEND) {
-            self.fs().attributes(self.place, id).map_err(errno)?.size
+            self.fs().attributes(self.place(), id).map_err(errno)?.size
         } else {
             position
         };
@@ -262,7 +285,7 @@ impl Files for Door {
         let Descriptor { id, handle, flags, .. } = self.descriptor(fd)?;
         kernel::fallocate(flags, mode, length)?;
         self.fs()
-            .allowed_by_handle(self.place, id, handle, Request::Allocate)
+            .allowed_by_handle(self.place(), id, handle, Request::Allocate)
             .and_then(|()| self.fs().allocate(handle, offset, length, mode.bits()))
             .map_err(errno)
     }
@@ -273,7 +296,7 @@ impl Files for Door {
 
     fn control(&self, fd: Fd, control: Control) -> Result<()> {
         let Descriptor { id, handle, .. } = self.descriptor(fd)?;
-        self.fs().control(self.place, id, handle, control).map_err(errno)
+        self.fs().control(self.place(), id, handle, control).map_err(errno)
     }
 
     fn truncate(&self, path: &[u8], length: u64) -> Result<()> {
@@ -303,7 +326,7 @@ impl Files for Door {
             return Ok(());
         }
         let (from, to) = (self.split(from)?, self.split(to)?);
-        self.fs().rename(self.place, from, to).map_err(errno)
+        self.fs().rename(self.place(), from, to).map_err(errno)
     }
 
     fn link(&self, from: &[u8], to: &[u8]) -> Result<()> {
@@ -326,38 +349,38 @@ impl Files for Door {
     fn mkdir(&self, path: &[u8], mode: u32) -> Result<()> {
         let (parent, name) = self.split(path)?;
         kernel::make(&self.find(path))?;
-        let made = self.fs().make_directory(self.place, CALLER, parent, name, mode);
+        let made = self.fs().make_directory(self.place(), CALLER, parent, name, mode);
         made.map(|_| ()).map_err(errno)
     }
 
     fn rmdir(&self, path: &[u8]) -> Result<()> {
         let (parent, name) = self.split(path)?;
-        self.fs().remove_directory(self.place, CALLER, parent, name).map_err(errno)
+        self.fs().remove_directory(self.place(), CALLER, parent, name).map_err(errno)
     }
 
     fn unlink(&self, path: &[u8]) -> Result<()> {
         let (parent, name) = self.split(path)?;
-        self.fs().unlink(self.place, CALLER, parent, name).map_err(errno)
+        self.fs().unlink(self.place(), CALLER, parent, name).map_err(errno)
     }
 
     fn getxattr(&self, path: &[u8], name: &str) -> Result<Vec<u8>> {
         let id = self.find(path)?.id;
-        self.fs().xattr(self.place, id, name.as_bytes()).map_err(errno)
+        self.fs().xattr(self.place(), id, name.as_bytes()).map_err(errno)
     }
 
     fn setxattr(&self, path: &[u8], name: &str, value: &[u8]) -> Result<()> {
         let id = self.find(path)?.id;
-        self.fs().set_xattr(self.place, CALLER, id, name.as_bytes(), value).map_err(errno)
+        self.fs().set_xattr(self.place(), CALLER, id, name.as_bytes(), value).map_err(errno)
     }
 
     fn removexattr(&self, path: &[u8], _: &str) -> Result<()> {
         let id = self.find(path)?.id;
-        self.fs().remove_xattr(self.place, id).map_err(errno)
+        self.fs().remove_xattr(self.place(), id).map_err(errno)
     }
 
     fn listxattr(&self, path: &[u8]) -> Result<Vec<String>> {
         let id = self.find(path)?.id;
-        let names = self.fs().xattrs(self.place, id).map_err(errno)?;
+        let names = self.fs().xattrs(self.place(), id).map_err(errno)?;
         let mut names: Vec<String> = names.into_iter().map(str::to_owned).collect();
         names.sort();
         Ok(names)
@@ -365,7 +388,7 @@ impl Files for Door {
 
     fn list(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
         let (fs, id) = (self.fs(), self.find(path)?.id);
-        let handle = fs.open_directory(self.place, id).map_err(errno)?;
+        let handle = fs.open_directory(self.place(), id).map_err(errno)?;
         let entries = fs.entries(handle).map_err(errno)?;
         fs.release(handle).map_err(errno)?;
         let names = entries.iter().map(|entry| entry.name.clone());

@@ -23,6 +23,7 @@ use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 use worm_fs::fs::Attributes;
 use worm_fs::fs::Kind;
+use worm_fs::fs::Opening;
 
 use super::Result;
 
@@ -32,8 +33,19 @@ pub(super) fn is_writable(flags: OFlags) -> bool {
 }
 
 /// Whether an open with these flags could change the file.
-pub(super) fn opens_to_write(flags: OFlags) -> bool {
+fn opens_to_write(flags: OFlags) -> bool {
     is_writable(flags) || flags.contains(OFlags::TRUNC)
+}
+
+/// How a file system is asked to open.
+pub(super) fn opening(flags: OFlags) -> Opening {
+    if !opens_to_write(flags) {
+        Opening::Read
+    } else if flags.contains(OFlags::APPEND) && !flags.contains(OFlags::TRUNC) {
+        Opening::Append
+    } else {
+        Opening::Write
+    }
 }
 
 /// Before `open` of something that is there.

@@ -1,4 +1,4 @@
-//! A session through the kernel: the same file system, mounted twice by this process.
+//! A session through the kernel: the same file system, mounted three times by this process.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -55,12 +55,13 @@ const SETTINGS: fuse::Settings = fuse::Settings { threads: 2, passthrough: true 
 /// Longer than any value or list that we have.
 const XATTR_BYTES_MAX: usize = 4096;
 
-/// A store mounted at two places. Dropped, it unmounts both, and panics if it cannot.
+/// A store mounted at three places. Dropped, it unmounts all, and panics if it cannot.
 #[derive(Debug)]
 pub struct Mounted {
     served: Mutex<Option<Served>>,
     active: Door,
     view: Door,
+    logs: Door,
     ground: Ground,
     _watchdog: Watchdog,
 }
@@ -84,12 +85,13 @@ impl Mounted {
     /// When it is not served.
     #[must_use]
     pub fn on(ground: Ground) -> Self {
-        let (active, view) = (ground.active(), ground.view());
-        let watchdog = Watchdog::new(&[&active, &view], watchdog::BOUND);
+        let (active, view, logs) = (ground.active(), ground.view(), ground.logs());
+        let watchdog = Watchdog::new(&[&active, &view, &logs], watchdog::BOUND);
         let session = Self {
             served: Mutex::default(),
             active: Door::new(active),
             view: Door::new(view),
+            logs: Door::new(logs),
             ground,
             _watchdog: watchdog,
         };
@@ -113,8 +115,8 @@ impl Mounted {
         rustix::io::fcntl_dupfd_cloexec(&fd, 0).expect("duplicate the descriptor")
     }
 
-    fn doors(&self) -> [&Door; 2] {
-        [&self.active, &self.view]
+    fn doors(&self) -> [&Door; 3] {
+        [&self.active, &self.view, &self.logs]
     }
 
     fn close_all(&self) -> bool {
@@ -124,7 +126,7 @@ impl Mounted {
             open.clear();
             any
         };
-        // Both, not one or the other.
+        // All, not one or the other.
         self.doors().map(any).contains(&true)
     }
 
@@ -140,6 +142,10 @@ impl Session for Mounted {
 
     fn view(&self) -> &(dyn Files + 'static) {
         &self.view
+    }
+
+    fn logs(&self) -> &(dyn Files + 'static) {
+        &self.logs
     }
 
     fn ground(&self) -> &Ground {
@@ -178,14 +184,17 @@ impl Session for Mounted {
         let fs = WormFs::serve(self.ground.options())?;
         wait_compared(&fs);
         let mount = |place, path: PathBuf| {
-            let detached = fuse::make(fs.store_id(), place)
+            let read_only = matches!(place, Place::View { .. });
+            let detached = fuse::make(fs.store_id(), read_only)
                 .expect("mount: the system tests need root and /dev/fuse");
-            let (mounted, mount) = detached.serve(&fs, SETTINGS).expect("serve the mount");
+            let (mounted, mount) = detached.serve(&fs, place, SETTINGS).expect("serve the mount");
             fuse::attach(mount.as_fd(), &path).expect("attach the mount");
             (path, mounted)
         };
-        let mounts =
+        let mut mounts =
             vec![mount(Place::Active, self.ground.active()), mount(VIEW, self.ground.view())];
+        let logs = Ground::logs_place(&fs).map(|place| mount(place, self.ground.logs()));
+        mounts.extend(logs);
         *self.served.lock().expect("no panic") = Some(Served { fs, mounts });
         Ok(())
     }

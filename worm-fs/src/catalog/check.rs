@@ -1,7 +1,9 @@
 //! PURE: whether something may be said about a catalog.
 
 use super::Catalog;
+use super::DirectoryKind;
 use super::Node;
+use crate::config::ClassRule;
 use crate::policy::name::StorePath;
 use crate::record::Event;
 
@@ -45,14 +47,17 @@ impl Catalog {
                 }
                 Err(format!("{path}: it is not in governance mode"))
             }
-            Event::Class { id, path, .. } => match self.nodes.get(id) {
-                Some(Node::Directory(_)) => Ok(()),
-                Some(Node::File(_)) => Err(format!("{path}: number {id} is taken")),
-                None => self.check_free(*id, path),
-            },
-            Event::DirectoryMade { id, path, .. }
-            | Event::Sealed { id, path, .. }
-            | Event::Incomplete { id, path, .. } => self.check_free(*id, path),
+            Event::Class { id, path, rule } => self.check_class(*id, path, rule),
+            Event::DirectoryMade { id, path, .. } => self.check_free(*id, path),
+            Event::Sealed { id, path, .. } | Event::Incomplete { id, path, .. } => {
+                self.check_free(*id, path)?;
+                self.check_append_only(path, false)
+            }
+            Event::LogMade { id, path, .. } => {
+                self.check_free(*id, path)?;
+                self.check_append_only(path, true)
+            }
+            Event::Appended { id, path, size, .. } => self.check_growth(*id, path, *size),
             Event::DirectoryChanged { id, .. } => match self.get_directory(*id) {
                 Some(_) => Ok(()),
                 None => Err(format!("no directory {id}")),
@@ -64,18 +69,56 @@ impl Catalog {
                 _ if self.find(path) != Some(*id) => Err(format!("{path}: not the name of {id}")),
                 _ => Ok(()),
             },
-            Event::Removed { id, path, .. } => {
-                if self.get_file(*id).is_none() || self.find(path) != Some(*id) {
-                    return Err(format!("{path}: not the name of file {id}"));
+            Event::Removed { id, path, .. } => self.check_removal(*id, path, clock_ms),
+        }
+    }
+
+    fn check_removal(&self, id: u64, path: &StorePath, clock_ms: i64) -> Result<(), String> {
+        if self.get_file(id).is_none() || self.find(path) != Some(id) {
+            return Err(format!("{path}: not the name of file {id}"));
+        }
+        if self.end_of(id).is_none_or(|end| end > clock_ms) {
+            return Err(format!("{path} was removed before its retention end"));
+        }
+        if self.is_held(id) {
+            return Err(format!("{path} was removed while a hold was on it"));
+        }
+        Ok(())
+    }
+
+    fn check_class(&self, id: u64, path: &StorePath, rule: &ClassRule) -> Result<(), String> {
+        match self.nodes.get(&id) {
+            // A file would become something else than it was made as.
+            Some(Node::Directory(directory)) => match &directory.kind {
+                DirectoryKind::Class(stands) if stands.append_only != rule.append_only => {
+                    Err(format!("{path}: append_only is settled when a class is made"))
                 }
-                if self.end_of(*id).is_none_or(|end| end > clock_ms) {
-                    return Err(format!("{path} was removed before its retention end"));
-                }
-                if self.is_held(*id) {
-                    return Err(format!("{path} was removed while a hold was on it"));
-                }
-                Ok(())
-            }
+                DirectoryKind::Root
+                | DirectoryKind::Class(_)
+                | DirectoryKind::Incomplete
+                | DirectoryKind::Plain => Ok(()),
+            },
+            Some(Node::File(_)) => Err(format!("{path}: number {id} is taken")),
+            None => self.check_free(id, path),
+        }
+    }
+
+    fn check_growth(&self, id: u64, path: &StorePath, size: u64) -> Result<(), String> {
+        match self.get_file(id).filter(|_| self.is_log(id)) {
+            Some(file) if file.size <= size => Ok(()),
+            Some(_) => Err(format!("{path}: a log never gets shorter")),
+            None => Err(format!("{path}: no log {id}")),
+        }
+    }
+
+    /// That what is made at a path is what its class takes.
+    fn check_append_only(&self, path: &StorePath, is_log: bool) -> Result<(), String> {
+        let (parent, _) = self.place(path)?;
+        match self.class_of(parent) {
+            Some((_, rule)) if rule.append_only == is_log => Ok(()),
+            Some(_) if is_log => Err(format!("{path}: its class is not append-only")),
+            Some(_) => Err(format!("{path}: its class is append-only")),
+            None => Err(format!("{path}: in no class")),
         }
     }
 

@@ -61,12 +61,7 @@ impl Catalog {
                 self.insert(line, *id, path, Node::Directory(directory))
             }
             Event::DirectoryChanged { id, mode, uid, gid } => {
-                let Some(Node::Directory(directory)) = self.nodes.get_mut(id) else {
-                    return Err(format!("no directory {id}"));
-                };
-                (directory.mode, directory.uid, directory.gid) = (*mode, *uid, *gid);
-                directory.changed_ms = system_ms(line);
-                Ok(())
+                self.change_directory(line, *id, (*mode, *uid, *gid))
             }
             Event::DirectoryRemoved { id, path, .. } => {
                 self.remove(line, *id, path)?;
@@ -74,9 +69,15 @@ impl Catalog {
                 self.removed.insert(path.clone(), u64::MAX);
                 Ok(())
             }
-            Event::Sealed { id, path, .. } | Event::Incomplete { id, path, .. } => {
+            Event::Sealed { id, path, .. }
+            | Event::Incomplete { id, path, .. }
+            | Event::LogMade { id, path, .. } => {
                 let file = self.finished(line, path)?;
                 self.insert_file(line, *id, path, file)
+            }
+            Event::Appended { id, size, sha256, retain_until_ms, .. } => {
+                self.grow(line, *id, (*size, *sha256), *retain_until_ms);
+                Ok(())
             }
             Event::Extended { id, retain_until_ms, .. } => {
                 if let Some(Node::File(file)) = self.nodes.get_mut(id) {
@@ -131,6 +132,27 @@ impl Catalog {
         self.holds.entry(id).or_default().push(Hold { name, reason, by, since_ms });
     }
 
+    fn change_directory(
+        &mut self,
+        line: &Line,
+        id: u64,
+        owner: (u32, u32, u32),
+    ) -> Result<(), String> {
+        let directory = self.directory_mut(id).ok_or_else(|| format!("no directory {id}"))?;
+        (directory.mode, directory.uid, directory.gid) = owner;
+        directory.changed_ms = system_ms(line);
+        Ok(())
+    }
+
+    fn grow(&mut self, line: &Line, id: u64, (size, sha256): (u64, Digest), retain_until_ms: i64) {
+        if let Some(Node::File(file)) = self.nodes.get_mut(&id) {
+            (file.size, file.sha256) = (size, Some(sha256));
+            (file.sealed_ms, file.sealed_system_ms) = (line.clock_ms, system_ms(line));
+            file.mtime_ns = file.sealed_system_ms.saturating_mul(1_000_000);
+            file.retain_until_ms = file.retain_until_ms.max(retain_until_ms);
+        }
+    }
+
     fn lift(&mut self, id: u64, hold: &str) {
         for id in self.group_of(id) {
             if let Some(holds) = self.holds.get_mut(&id) {
@@ -182,7 +204,7 @@ impl Catalog {
         Ok(Directory { parent, name, kind, children, mode, uid, gid, changed_ms })
     }
 
-    /// The file that a line tells the end of.
+    /// The file that a line tells the end of, or the making of a log.
     fn finished(&self, line: &Line, path: &StorePath) -> Result<File, String> {
         let (parent, name) = self.place(path)?;
         let mut file = File {
@@ -209,6 +231,11 @@ impl Catalog {
         {
             (file.size, file.mtime_ns, file.retain_until_ms) = (*size, *mtime_ns, *retain_until_ms);
             (file.mode, file.uid, file.gid) = (*mode & 0o7777, *uid, *gid);
+        }
+        if let Event::LogMade { mode, uid, gid, retain_until_ms, .. } = &line.event {
+            (file.mode, file.uid, file.gid) = (*mode & 0o7777, *uid, *gid);
+            file.mtime_ns = file.sealed_system_ms.saturating_mul(1_000_000);
+            (file.sha256, file.retain_until_ms) = (Some(Digest::of(b"")), *retain_until_ms);
         }
         file.main = self.main_of(&file);
         Ok(file)

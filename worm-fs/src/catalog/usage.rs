@@ -45,6 +45,8 @@ impl Usage {
 pub(super) enum Effect {
     /// A file is there.
     File(u64),
+    /// A file has grown.
+    Growth(u64),
     /// A directory is there.
     Directory,
     /// A file is gone.
@@ -68,6 +70,10 @@ impl Catalog {
         let (id, path) = event.subject()?;
         let effect = match event {
             Event::Sealed { size, .. } | Event::Incomplete { size, .. } => Effect::File(*size),
+            Event::LogMade { .. } => Effect::File(0),
+            Event::Appended { size, .. } => {
+                Effect::Growth(size.saturating_sub(self.get_file(id)?.size))
+            }
             Event::DirectoryMade { .. } => Effect::Directory,
             Event::Removed { .. } => Effect::FileGone(self.get_file(id)?.size),
             Event::DirectoryRemoved { .. } => Effect::DirectoryGone,
@@ -106,6 +112,10 @@ impl Catalog {
                 usage.files += 1;
                 usage.bytes = usage.bytes.saturating_add(ENTRY_BYTES).saturating_add(size);
                 usage.day.add(now_ms, 1, size);
+            }
+            Effect::Growth(bytes) => {
+                usage.bytes = usage.bytes.saturating_add(bytes);
+                usage.day.add(now_ms, 0, bytes);
             }
             Effect::Directory => {
                 usage.directories += 1;
@@ -215,6 +225,28 @@ mod tests {
         let lines = lines + line_bytes(&["hourly/d/x"]) + line_bytes(&["hourly/d"]);
         let left = catalog.usage(2, until + HOUR_MS);
         assert_eq!(left, Amounts::NONE.with(Limit::Bytes, lines));
+    }
+
+    #[test]
+    fn a_log_counts_what_it_has_grown_and_each_line_about_it() {
+        let mut catalog = catalog();
+        let rule = Config::default().with_logs().unwrap().classes.remove("logs").unwrap();
+        tell(&mut catalog, 0, Event::Class { id: 6, path: path("logs"), rule });
+        let (id, sha256, retain_until_ms) = (9, Digest::ZERO, 0);
+        let log = || path("logs/x");
+        let (mode, uid, gid) = (0, 0, 0);
+        let made = Event::LogMade { id, path: log(), mode, uid, gid, retain_until_ms };
+        tell(&mut catalog, 0, made);
+        for size in [7, 10] {
+            let appended = Event::Appended { id, path: log(), size, sha256, retain_until_ms };
+            tell(&mut catalog, 0, appended);
+        }
+        let all = Amounts::NONE
+            .with(Limit::Files, 1)
+            .with(Limit::Bytes, 10 + 4096 + 3 * line_bytes(&["logs/x"]))
+            .with(Limit::CreatesPerDay, 1)
+            .with(Limit::BytesPerDay, 10);
+        assert_eq!(catalog.usage(6, 0), all);
     }
 
     #[test]

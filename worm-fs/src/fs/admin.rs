@@ -143,7 +143,9 @@ impl WormFs {
     fn finished(&self, path: &StorePath) -> Result<(u64, StorePath)> {
         let id = self.state.read().find(path).ok_or(Error::NotFound)?;
         match self.file_state(id)? {
-            FileState::Sealed(_) | FileState::Incomplete(_) => Ok((id, path.clone())),
+            FileState::Sealed(_) | FileState::Incomplete(_) | FileState::Appending(_) => {
+                Ok((id, path.clone()))
+            }
             FileState::Writing { .. } | FileState::Closing => Err(Refusal::Busy.into()),
         }
     }

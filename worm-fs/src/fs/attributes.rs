@@ -2,6 +2,7 @@
 
 use super::Place;
 use super::WormFs;
+use super::log_file::LogFile;
 use super::open_file::OpenFile;
 use super::state::State;
 use crate::catalog::Directory;
@@ -68,10 +69,14 @@ impl WormFs {
 /// What `stat` shows, and whether a place shows it at all.
 pub(crate) fn attributes(state: &State, place: Place, id: u64) -> Result<Attributes> {
     let shown = match state.catalog.get(id) {
+        Some(_) if !is_of(state, place, id) => None,
         Some(Node::Directory(directory)) if is_shown(place, directory) => {
             Some(of_directory(state, id, directory))
         }
-        Some(Node::File(file)) if is_file_shown(place, file) => Some(of_file(id, file)),
+        Some(Node::File(file)) if is_file_shown(place, file) => match state.logs.get(&id) {
+            Some(log) => Some(of_log(id, file, log)),
+            None => Some(of_file(id, file)),
+        },
         Some(Node::Directory(_) | Node::File(_)) => None,
         None if place == Place::Active => state.open.get(&id).map(|open| of_open(open)),
         None => None,
@@ -87,16 +92,26 @@ pub(crate) fn attributes(state: &State, place: Place, id: u64) -> Result<Attribu
     Ok(shown)
 }
 
+/// Whether a place is about this at all. Logs have one of their own, and the view shows all.
+fn is_of(state: &State, place: Place, id: u64) -> bool {
+    let class = state.catalog.class_of(id);
+    match place {
+        Place::Active => class.is_none_or(|(_, rule)| !rule.append_only),
+        Place::View { .. } => true,
+        Place::Logs { class: logs } => class.is_some_and(|(class, _)| class == logs),
+    }
+}
+
 fn is_shown(place: Place, directory: &Directory) -> bool {
     match place {
         Place::Active => true,
-        Place::View { .. } => directory.kind != DirectoryKind::Incomplete,
+        Place::View { .. } | Place::Logs { .. } => directory.kind != DirectoryKind::Incomplete,
     }
 }
 
 fn is_file_shown(place: Place, file: &File) -> bool {
     match place {
-        Place::Active => true,
+        Place::Active | Place::Logs { .. } => true,
         Place::View { .. } => !file.is_incomplete(),
     }
 }
@@ -138,6 +153,13 @@ fn of_file(id: u64, file: &File) -> Attributes {
         mtime_ns: file.mtime_ns,
         ctime_ns: file.sealed_system_ms.saturating_mul(1_000_000),
     }
+}
+
+/// Owner and mode from the ledger; length and time go ahead of it.
+fn of_log(id: u64, file: &File, log: &LogFile) -> Attributes {
+    let (mtime_ns, ctime_ns) = (log.modified_ns(), log.modified_ns());
+    let (life, size) = (Life::Changing, log.bytes());
+    Attributes { life, size, mtime_ns, ctime_ns, ..of_file(id, file) }
 }
 
 pub(crate) fn of_open(open: &OpenFile) -> Attributes {

@@ -48,12 +48,14 @@ impl WormFs {
     }
 
     fn expire(&self, now_ms: i64) -> Result<usize> {
-        let groups = {
+        let mut groups = {
             let state = self.state.read();
             let mut groups = state.catalog.over(now_ms);
             groups.retain(|group| !group.iter().any(|id| state.is_frozen(*id, now_ms)));
             groups
         };
+        // What came last to a log is yet to be recorded, and moves its end.
+        groups.retain(|group| self.close_logs(group));
         if groups.is_empty() {
             return Ok(0);
         }

@@ -8,6 +8,8 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
 
+use super::log_file::LogFile;
+use super::meter::Share;
 use super::open_file::OpenFile;
 use super::read::Entry;
 use crate::error::Error;
@@ -26,8 +28,19 @@ pub(crate) enum Handle {
     Watcher(Arc<OpenFile>),
     /// Reads a finished file.
     Reader(Arc<File>),
+    /// Reads a log, or appends to it.
+    Log(LogHandle),
     /// Lists a directory as it was when it was opened.
     Directory(Arc<Vec<Entry>>),
+}
+
+/// A log that somebody has open.
+#[derive(Clone, Debug)]
+pub(crate) struct LogHandle {
+    pub(crate) log: Arc<LogFile>,
+    pub(crate) file: Arc<File>,
+    /// It was opened to append, and counts as a file that is open for writing.
+    pub(crate) appends: Option<Arc<Share>>,
 }
 
 /// All handles.
@@ -79,7 +92,9 @@ impl Handles {
     pub(crate) fn writer(&self, id: HandleId) -> Result<Arc<OpenFile>> {
         match self.get(id)? {
             Handle::Writer(open) => Ok(open),
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => Err(Error::BadHandle),
+            Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) | Handle::Directory(_) => {
+                Err(Error::BadHandle)
+            }
         }
     }
 }

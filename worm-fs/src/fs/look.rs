@@ -97,7 +97,10 @@ impl WormFs {
 fn standing_of(open: &OpenFile) -> Standing {
     match open.file_state(false) {
         FileState::Writing { .. } => Standing::Writing,
-        FileState::Closing | FileState::Sealed(_) | FileState::Incomplete(_) => Standing::Closing,
+        FileState::Closing
+        | FileState::Sealed(_)
+        | FileState::Incomplete(_)
+        | FileState::Appending(_) => Standing::Closing,
     }
 }
 

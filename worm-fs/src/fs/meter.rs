@@ -126,6 +126,11 @@ impl Allowance {
         Self { share, room, reserved: 0, is_recorded: false, is_closed: false }
     }
 
+    /// That of a log, of which the catalog counts all but what is added from here on.
+    pub(crate) fn of_log(share: Share, room: Arc<Room>, bytes: u64) -> Self {
+        Self { reserved: bytes, ..Self::new(share, room) }
+    }
+
     /// Takes what is needed to put so many bytes into a file that then reaches to `end`, and
     /// says by how much it grows.
     ///
@@ -146,6 +151,11 @@ impl Allowance {
     pub(crate) fn give_back(&mut self, growth: u64) {
         self.share.shrink(Amounts::growth(growth));
         self.reserved -= growth;
+    }
+
+    /// The catalog counts so much more of a log, and not we.
+    pub(crate) fn is_covered(&mut self, bytes: u64) {
+        self.share.shrink(Amounts::growth(bytes));
     }
 
     /// Whether room may be reserved behind a file of that length.

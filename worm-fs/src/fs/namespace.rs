@@ -10,8 +10,11 @@ use crate::catalog::Node;
 use crate::error::Error;
 use crate::error::Result;
 use crate::policy;
+use crate::policy::FileState;
 use crate::policy::Refusal;
 use crate::policy::Request;
+use crate::policy::Retention;
+use crate::policy::Target;
 use crate::policy::limits::Amounts;
 use crate::policy::name::DEPTH_MAX;
 use crate::policy::name::Name;
@@ -67,7 +70,7 @@ impl WormFs {
             });
         self.state.write().pending.remove(&(parent, name));
         made?;
-        self.attributes(Place::Active, id)
+        self.attributes(place, id)
     }
 
     /// Removes an empty directory.
@@ -112,6 +115,12 @@ impl WormFs {
         let id = self.child(place, parent, &name)?;
         self.writable(place)?;
         let now_ms = self.now_ms();
+        let target = self.state.read().target(id, now_ms)?;
+        let over = target == Target::File(FileState::Appending(Retention::Over));
+        if over && !self.close_logs(&[id]) {
+            // What came last is yet to be recorded, and moves its end.
+            return Err(Refusal::Retained.into());
+        }
         let event = {
             let mut state = self.state.write();
             let target = state.target(id, now_ms)?;
@@ -142,7 +151,9 @@ impl WormFs {
             let mut state = self.state.write();
             state.leaving.remove(&id);
             state.leaving_names.remove(&(parent, name.clone()));
+            let log = state.logs.get(&id).cloned();
             if let Some((path, removed)) = done {
+                state.logs.remove(&id);
                 match removed {
                     // Known for the case of a crash, which can only come before this.
                     Ok(()) => drop(state.catalog.removed.remove(path)),
@@ -154,6 +165,9 @@ impl WormFs {
                 }
                 drop(state);
                 self.notify(&Notice::Gone { parent, name, id });
+            } else if let Some(log) = log {
+                drop(state);
+                log.stay();
             }
         }
         outcome

@@ -12,6 +12,7 @@ use super::Place;
 use super::WormFs;
 use super::attributes::attributes;
 use super::handles::Handle;
+use crate::catalog::ROOT;
 use crate::error::Error;
 use crate::error::Result;
 use crate::policy;
@@ -91,6 +92,10 @@ impl WormFs {
                 let handle = Handle::Watcher(Arc::clone(open));
                 return Ok((self.handles.add_reader(handle)?, Content::Changing));
             }
+            if let Some(log) = state.logs.get(&id).cloned() {
+                drop(state);
+                return Ok((self.open_log(log, false)?, Content::Changing));
+            }
             let file = state.catalog.get_file(id).ok_or(Error::IsADirectory)?;
             let open = state.open.get(&id).map(|open| open.open_name().encode());
             let waiting = match state.unplaced.get(&id) {
@@ -151,11 +156,16 @@ impl WormFs {
     /// What the disk says.
     pub fn read(&self, handle: HandleId, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let handle = self.handles.get(handle)?;
-        let file: &File = match &handle {
-            Handle::Writer(open) | Handle::Watcher(open) => &open.file,
-            Handle::Reader(file) => file,
+        let (file, end): (&File, u64) = match &handle {
+            Handle::Writer(open) | Handle::Watcher(open) => (&open.file, u64::MAX),
+            Handle::Reader(file) => (file, u64::MAX),
+            // A write that is not whole does not count.
+            Handle::Log(handle) => (&handle.file, handle.log.bytes()),
             Handle::Directory(_) => return Err(Error::IsADirectory),
         };
+        let most = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let length = buffer.len().min(most);
+        let buffer = &mut buffer[..length];
         let mut filled = 0;
         while filled < buffer.len() {
             match file.read_at(&mut buffer[filled..], offset + filled as u64) {
@@ -177,6 +187,7 @@ impl WormFs {
         let file: &File = match &handle {
             Handle::Writer(open) | Handle::Watcher(open) => &open.file,
             Handle::Reader(file) => file,
+            Handle::Log(handle) => &handle.file,
             Handle::Directory(_) => return Err(Error::IsADirectory),
         };
         let from = if hole {
@@ -204,7 +215,9 @@ impl WormFs {
             })
         };
         entries.extend(of(id, b"."));
-        entries.extend(of(directory.parent, b".."));
+        // The root of a place is in itself.
+        let above = if place.number(id) == ROOT { id } else { directory.parent };
+        entries.extend(of(above, b".."));
         entries.extend(directory.children.iter().filter_map(|(n, id)| of(*id, n.as_bytes())));
         let pending = state.pending.range((id, Name::first())..);
         let pending = pending.take_while(|((parent, _), _)| *parent == id);
@@ -223,7 +236,9 @@ impl WormFs {
     pub fn entries(&self, handle: HandleId) -> Result<Arc<Vec<Entry>>> {
         match self.handles.get(handle)? {
             Handle::Directory(entries) => Ok(entries),
-            Handle::Writer(_) | Handle::Watcher(_) | Handle::Reader(_) => Err(Error::BadHandle),
+            Handle::Writer(_) | Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) => {
+                Err(Error::BadHandle)
+            }
         }
     }
 

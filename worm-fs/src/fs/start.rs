@@ -18,10 +18,12 @@ use super::open_file::Ending;
 use super::open_file::Outcome;
 use super::state::Doubt;
 use super::state::State;
+use crate::catalog::Catalog;
 use crate::catalog::DirectoryKind;
 use crate::clock::Clock;
 use crate::committer::Committer;
 use crate::committer::Writer;
+use crate::config::ClassRule;
 use crate::config::Config;
 use crate::config::INCOMPLETE_RETENTION_MS;
 use crate::error::Error;
@@ -87,6 +89,7 @@ impl WormFs {
         loaded
             .check_unsigned(&reading)
             .map_err(|what| OpenError::Damaged { path: path.clone(), what })?;
+        check_classes(&config, &loaded.catalog)?;
         let Loaded { catalog, end, signed, unmade, findings, .. } = loaded;
         let mut ledger = Appender::open(&store.ledger, &end).map_err(disk("open the ledger"))?;
         if let Err(error) = ledger.reserve() {
@@ -103,8 +106,8 @@ impl WormFs {
         state.doubt(Doubt::Clock, clock.doubt());
         state.doubt(Doubt::Noted, noted);
         state.comparing = true;
-        let open_ids = open.iter().filter_map(|(name, _)| Some(OpenName::decode(name)?.id));
-        state.next_id = open_ids.fold(state.next_id, |next, id| next.max(id + 1));
+        state.next_id = next_id(state.next_id, &open);
+        state.find_logs(&data);
         let state = Arc::new(RwLock::new(state));
         let root = store.root.try_clone().map_err(disk("reach the directory"))?;
         let (ended, of_ended) = channel();
@@ -160,7 +163,13 @@ impl WormFs {
             doing: format!("list the open files of {}", path.display()),
             source,
         })?;
+        let wanted = recover::wanted(&loaded.catalog, &open);
+        let data = store.look_at(wanted).map_err(|source| OpenError::Disk {
+            doing: format!("look at the data of {}", path.display()),
+            source,
+        })?;
         let mut state = State::new(loaded.catalog);
+        state.find_logs(&data);
         for (name, _) in open {
             if let Some(decoded) = OpenName::decode(&name)
                 && state.catalog.get_file(decoded.id).is_some()
@@ -317,6 +326,7 @@ impl WormFs {
                 }
             }
         }
+        self.record_all_logs();
         if let Some(committer) = &self.committer {
             let reading = self.clock.read();
             if let Err(error) = committer.commit(vec![Event::Clock { reading }.into()]) {
@@ -326,5 +336,24 @@ impl WormFs {
             committer.stop();
         }
         self.end_background();
+    }
+}
+
+/// The next number to give out, behind those of open files, too.
+fn next_id(first: u64, open: &[(Vec<u8>, u64)]) -> u64 {
+    let open_ids = open.iter().filter_map(|(name, _)| Some(OpenName::decode(name)?.id));
+    open_ids.fold(first, |next, id| next.max(id + 1))
+}
+
+/// Whether every class that there is can go on as it is configured.
+fn check_classes(config: &Config, catalog: &Catalog) -> Result<(), OpenError> {
+    let differs = |(name, rule): &(&String, &ClassRule)| {
+        let class = catalog.find(&StorePath::root().join(name.as_bytes()));
+        let stands = class.and_then(|class| catalog.class_of(class));
+        stands.is_some_and(|(_, stands)| stands.append_only != rule.append_only)
+    };
+    match config.classes.iter().find(differs) {
+        Some((name, _)) => Err(OpenError::Class(name.clone())),
+        None => Ok(()),
     }
 }

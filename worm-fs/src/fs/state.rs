@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::log_file::LogFile;
 use super::meter::Meter;
 use super::meter::Share;
 use super::open_file::OpenFile;
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(crate) pending: BTreeMap<(u64, Name), u64>,
     /// Files that are not finished.
     pub(crate) open: HashMap<u64, Arc<OpenFile>>,
+    /// Every log, open or not: how long it is.
+    pub(crate) logs: HashMap<u64, Arc<LogFile>>,
     /// What is being removed.
     pub(crate) leaving: HashSet<u64>,
     /// Names of what is being removed: they stay taken until the data is gone.
@@ -94,6 +97,7 @@ impl State {
             catalog,
             pending: BTreeMap::new(),
             open: HashMap::new(),
+            logs: HashMap::new(),
             leaving: HashSet::new(),
             leaving_names: HashSet::new(),
             strays: BTreeSet::new(),
@@ -235,6 +239,8 @@ impl State {
             };
             let state = if file.is_incomplete() {
                 FileState::Incomplete(retention)
+            } else if self.catalog.is_log(id) {
+                FileState::Appending(retention)
             } else {
                 FileState::Sealed(retention)
             };

@@ -10,6 +10,7 @@ use super::WormFs;
 use super::attributes::attributes;
 use super::attributes::of_open;
 use super::handles::Handle;
+use super::handles::LogHandle;
 use super::meter::Allowance;
 use super::open_file::Ending;
 use super::open_file::OpenFile;
@@ -97,6 +98,7 @@ impl WormFs {
         let (id, share) = {
             let mut state = self.state.write();
             state.accepting()?;
+            attributes(&state, place, parent)?;
             state.directory(parent)?;
             policy::verdict(Request::Create, state.target(parent, now_ms)?)?;
             state.check_new(parent, &name)?;
@@ -164,7 +166,7 @@ impl WormFs {
             Handle::Writer(open) => {
                 Ok(policy::verdict(request, Target::File(open.file_state(true)))?)
             }
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => {
+            Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) | Handle::Directory(_) => {
                 self.allowed(place, id, request)
             }
         }
@@ -173,18 +175,25 @@ impl WormFs {
     /// The view refuses every change before anything else is asked.
     fn in_place(&self, place: Place) -> Result<()> {
         match place {
-            Place::Active if self.committer.is_some() => Ok(()),
-            Place::Active | Place::View { .. } => Err(Refusal::ReadOnlyView.into()),
+            Place::Active | Place::Logs { .. } if self.committer.is_some() => Ok(()),
+            Place::Active | Place::Logs { .. } | Place::View { .. } => {
+                Err(Refusal::ReadOnlyView.into())
+            }
         }
     }
 
-    /// Writes bytes, at any offset, until the file is closed or committed.
+    /// Writes bytes, at any offset, until the file is closed or committed; to a log at its end,
+    /// whatever the offset.
     ///
     /// # Errors
     /// [`Refusal::Sealed`] after that; [`Refusal::OverLimit`] or [`Refusal::NoRoom`], after
     /// which the file cannot become whole any more; or what the disk says.
     pub fn write(&self, handle: HandleId, offset: u64, bytes: &[u8]) -> Result<usize> {
-        self.handles.writer(handle)?.write(offset, bytes, &self.clock.read())
+        match self.handles.get(handle)? {
+            Handle::Writer(open) => open.write(offset, bytes, &self.clock.read()),
+            Handle::Log(log) => self.append(&log, bytes),
+            Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => Err(Error::BadHandle),
+        }
     }
 
     /// Reserves room.
@@ -234,7 +243,7 @@ impl WormFs {
         }
         policy::verdict(Request::SetAttributes, target)?;
         if let Target::Directory { .. } = target {
-            return self.set_directory(id, change);
+            return self.set_directory(place, id, change);
         }
         let open = self.state.read().open.get(&id).cloned().ok_or(Refusal::Sealed)?;
         if let Some(bytes) = change.size {
@@ -249,7 +258,7 @@ impl WormFs {
         Ok(of_open(&open))
     }
 
-    fn set_directory(&self, id: u64, change: AttributeChange) -> Result<Attributes> {
+    fn set_directory(&self, place: Place, id: u64, change: AttributeChange) -> Result<Attributes> {
         let event = {
             let state = self.state.read();
             let directory = state.directory(id)?;
@@ -265,7 +274,7 @@ impl WormFs {
             let _until_recorded = self.share(id, Amounts::CHANGE)?;
             self.commit(vec![event])?;
         }
-        self.attributes(Place::Active, id)
+        self.attributes(place, id)
     }
 
     /// Makes what was written last, and reports what went wrong before.
@@ -275,6 +284,8 @@ impl WormFs {
     pub fn sync(&self, handle: HandleId) -> Result<()> {
         match self.handles.get(handle)? {
             Handle::Writer(open) => open.sync(),
+            Handle::Log(LogHandle { log, file, appends: Some(_) }) => log.sync(&file),
+            Handle::Log(_) => Ok(()),
             Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => Ok(()),
         }
     }
@@ -282,7 +293,12 @@ impl WormFs {
     /// Whether [`Self::sync`] has something to do for the disk.
     #[must_use]
     pub fn sync_takes_long(&self, handle: HandleId) -> bool {
-        self.handles.writer(handle).is_ok_and(|open| open.has_unsynced())
+        match self.handles.get(handle) {
+            Ok(Handle::Writer(open)) => open.has_unsynced(),
+            Ok(Handle::Log(LogHandle { log, appends: Some(_), .. })) => log.has_unsynced(),
+            Ok(Handle::Log(_) | Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_))
+            | Err(_) => false,
+        }
     }
 
     /// `BEGIN`, `COMMIT` or `ABORT`. Takes as long as the seal takes.
@@ -294,7 +310,7 @@ impl WormFs {
         let open = match self.handles.get(handle)? {
             Handle::Writer(open) => open,
             // A descriptor that only reads: the policy says why not.
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => {
+            Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) | Handle::Directory(_) => {
                 return self.allowed(place, id, control.request());
             }
         };
@@ -329,7 +345,9 @@ impl WormFs {
                 open.is_closed();
                 Ok(open.end(Ending::LastClose).map(|ended| Finish { open, ended }))
             }
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => Ok(None),
+            Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) | Handle::Directory(_) => {
+                Ok(None)
+            }
         }
     }
 

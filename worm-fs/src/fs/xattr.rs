@@ -29,6 +29,7 @@ const SHA256: &str = "user.worm.sha256";
 const SEALED_AT: &str = "user.worm.sealed_at";
 const RETAIN_UNTIL: &str = "user.worm.retain_until";
 const HOLDS: &str = "user.worm.holds";
+const RECORDED: &str = "user.worm.recorded";
 
 impl WormFs {
     /// The names of the attributes that have a value now.
@@ -44,7 +45,9 @@ impl WormFs {
             return Ok(names);
         }
         names.extend([CLASS, STATE]);
-        if let Some(file) = state.catalog.get_file(id) {
+        if state.catalog.is_log(id) {
+            names.extend([RECORDED, RETAIN_UNTIL, HOLDS]);
+        } else if let Some(file) = state.catalog.get_file(id) {
             names.extend((!file.is_incomplete()).then_some(SHA256));
             names.extend([SEALED_AT, RETAIN_UNTIL, HOLDS]);
         }
@@ -70,7 +73,13 @@ impl WormFs {
             CLASS => self.class_name(id),
             STATE if !self.is_directory(id) => Ok(self.state_name(id)?.into()),
             SHA256 => self.sha256(id),
-            SEALED_AT => self.of_file(id, |file, _| rfc3339(file.sealed_system_ms)),
+            SEALED_AT if !self.is_log(id) => {
+                self.of_file(id, |file, _| rfc3339(file.sealed_system_ms))
+            }
+            RECORDED if self.is_log(id) => self.of_file(id, |file, _| {
+                let sha256 = file.sha256.map(|sha256| sha256.to_string()).unwrap_or_default();
+                format!("{} {sha256}", file.size)
+            }),
             RETAIN_UNTIL => {
                 let lag = self.lag_ms();
                 self.of_file(id, |_, end| rfc3339(end.saturating_add(lag)))
@@ -79,6 +88,10 @@ impl WormFs {
             _ if name.starts_with("system.posix_acl_") => Err(Refusal::Unsupported.into()),
             _ => Err(Error::NoAttribute),
         }
+    }
+
+    fn is_log(&self, id: u64) -> bool {
+        self.state.read().catalog.is_log(id)
     }
 
     fn of_file(
@@ -116,7 +129,9 @@ impl WormFs {
             FileState::Writing { .. } => "writing",
             FileState::Closing => "closing",
             FileState::Sealed(Retention::Running | Retention::Held) => "sealed",
-            FileState::Sealed(Retention::Frozen | Retention::Over) => "expired",
+            FileState::Appending(Retention::Running | Retention::Held) => "appending",
+            FileState::Sealed(Retention::Frozen | Retention::Over)
+            | FileState::Appending(Retention::Frozen | Retention::Over) => "expired",
             FileState::Incomplete(_) => "incomplete",
         })
     }
@@ -137,9 +152,10 @@ impl WormFs {
                 Some(Outcome::Failed(errno)) => Err(Error::store("seal the file")(errno)),
                 None => Err(Error::NotYet),
             },
-            FileState::Writing { .. } | FileState::Sealed(_) | FileState::Incomplete(_) => {
-                Err(Error::NoAttribute)
-            }
+            FileState::Writing { .. }
+            | FileState::Sealed(_)
+            | FileState::Incomplete(_)
+            | FileState::Appending(_) => Err(Error::NoAttribute),
         }
     }
 
@@ -176,6 +192,8 @@ impl WormFs {
 
 fn sealed_sha256(state: &super::state::State, id: u64) -> Result<Vec<u8>> {
     match state.catalog.get(id) {
+        // What is recorded of a log is not what it has for good.
+        Some(Node::File(_)) if state.catalog.is_log(id) => Err(Error::NoAttribute),
         Some(Node::File(file)) => {
             file.sha256.map(|sha256| sha256.to_string().into_bytes()).ok_or(Error::NoAttribute)
         }

@@ -46,7 +46,6 @@ pub struct Settings {
 /// A mount that nobody sees and nobody serves yet. Dropped, it is gone.
 #[derive(Debug)]
 pub struct Detached {
-    place: Place,
     device: File,
     mount: OwnedFd,
 }
@@ -64,7 +63,7 @@ pub struct Mounted {
 ///
 /// # Errors
 /// What the kernel says: `EPERM` without the right, `ENOENT` without `/dev/fuse`.
-pub fn make(store: &str, place: Place) -> io::Result<Detached> {
+pub fn make(store: &str, read_only: bool) -> io::Result<Detached> {
     let device = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
     let context = rustix::mount::fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let (source, fd) = (format!("worm-{store}"), device.as_raw_fd().to_string());
@@ -84,16 +83,15 @@ pub fn make(store: &str, place: Place) -> io::Result<Detached> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOATIME;
-    let attributes = match place {
-        Place::Active => attributes,
-        Place::View { .. } => {
-            fsconfig_set_flag(&context, "ro")?;
-            attributes | MountAttrFlags::MOUNT_ATTR_RDONLY
-        }
+    let attributes = if read_only {
+        fsconfig_set_flag(&context, "ro")?;
+        attributes | MountAttrFlags::MOUNT_ATTR_RDONLY
+    } else {
+        attributes
     };
     rustix::mount::fsconfig_create(&context)?;
     let mount = rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    Ok(Detached { place, device, mount })
+    Ok(Detached { device, mount })
 }
 
 /// Puts a mount at a place, on top of what stands there.
@@ -121,8 +119,13 @@ impl Detached {
     ///
     /// # Errors
     /// When the kernel and we do not understand each other.
-    pub fn serve(self, fs: &Arc<WormFs>, settings: Settings) -> io::Result<(Mounted, OwnedFd)> {
-        let Self { place, device, mount } = self;
+    pub fn serve(
+        self,
+        fs: &Arc<WormFs>,
+        place: Place,
+        settings: Settings,
+    ) -> io::Result<(Mounted, OwnedFd)> {
+        let Self { device, mount } = self;
         let backing = Backing::new(settings.passthrough);
         let adapter = Adapter::new(Arc::clone(fs), place, backing);
         let mut config = Config::default();
@@ -134,7 +137,7 @@ impl Detached {
         // From a thread of its own, never from a request: the kernel may hold the very directory.
         std::thread::Builder::new().name("notices".to_owned()).spawn(move || {
             while let Ok(Notice::Gone { parent, name, id }) = notices.recv() {
-                let name = OsStr::from_bytes(name.as_bytes());
+                let (parent, name) = (place.number(parent), OsStr::from_bytes(name.as_bytes()));
                 let told = notifier.delete(INodeNo(parent), INodeNo(id), name);
                 if told.is_err() {
                     // Not remembered, or already gone: then there is nothing to forget.

@@ -58,7 +58,7 @@ pub const OPCODES: [Opcode; 54] = [
     by_rules(11, "RMDIR", &[Request::RemoveDirectory]),
     by_rules(12, "RENAME", &[Request::Rename]),
     by_rules(13, "LINK", &[Request::Link]),
-    by_rules(14, "OPEN", &[Request::OpenToRead, Request::OpenToWrite]),
+    by_rules(14, "OPEN", &[Request::OpenToRead, Request::OpenToAppend, Request::OpenToWrite]),
     by_looking(15, "READ"),
     by_rules(16, "WRITE", &[Request::Write]),
     by_looking(17, "STATFS"),
@@ -128,7 +128,7 @@ mod tests {
         assert!(OPCODES.windows(2).all(|pair| pair[0].number < pair[1].number));
     }
 
-    /// Every opcode, on every state, by everyone: what is allowed on what is finished.
+    /// Every opcode, on every state, by everyone: what is allowed on what is finished, and on a log.
     #[test]
     fn no_opcode_changes_what_is_finished_before_its_time() {
         for opcode in OPCODES {
@@ -141,16 +141,24 @@ mod tests {
                             state,
                             FileState::Sealed(Retention::Over)
                                 | FileState::Incomplete(Retention::Over)
+                                | FileState::Appending(Retention::Over)
+                        );
+                        let grows = matches!(
+                            state,
+                            FileState::Appending(Retention::Running | Retention::Held)
                         );
                         let finished = !matches!(state, FileState::Writing { .. });
                         if !finished || !allowed {
                             continue;
                         }
                         let expected = match opcode.name {
-                            "OPEN" => *request == Request::OpenToRead,
+                            "OPEN" => {
+                                *request == Request::OpenToRead
+                                    || (grows && *request == Request::OpenToAppend)
+                            }
                             "SETXATTR" => *request == Request::SetRetention,
                             "UNLINK" => over,
-                            _ => false,
+                            _ => grows && *request == Request::Write,
                         };
                         assert!(expected, "{} {request:?} by {who:?} on {state:?}", opcode.name);
                     }

@@ -10,6 +10,9 @@ pub enum Refusal {
     /// The file is sealed, being sealed, or kept as incomplete: nothing about it changes.
     #[error("the file is sealed")]
     Sealed,
+    /// The file is a log: bytes come at its end, and nothing else changes.
+    #[error("the file takes bytes at its end and nothing else")]
+    AppendOnly,
     /// The file or its group has not reached its retention end.
     #[error("the file is under retention")]
     Retained,
@@ -90,6 +93,7 @@ impl Refusal {
     pub fn reason(self) -> &'static str {
         match self {
             Self::Sealed => "sealed",
+            Self::AppendOnly => "append_only",
             Self::Retained => "retained",
             Self::Held => "held",
             Self::Frozen => "frozen",

@@ -158,6 +158,34 @@ pub enum Event {
         /// What ended it.
         why: String,
     },
+    /// A log was made, empty: a file of an append-only class.
+    LogMade {
+        /// Its number.
+        id: u64,
+        /// Its name, and that of its data below `data/`.
+        path: StorePath,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Retention end on the retention clock.
+        retain_until_ms: i64,
+    },
+    /// A log has grown.
+    Appended {
+        /// Its number.
+        id: u64,
+        /// Its name.
+        path: StorePath,
+        /// Length in bytes of what this line covers, from the beginning of the file.
+        size: u64,
+        /// SHA-256 of these bytes.
+        sha256: Digest,
+        /// Retention end on the retention clock.
+        retain_until_ms: i64,
+    },
     /// Retention was lengthened.
     Extended {
         /// Number of the file.
@@ -265,6 +293,8 @@ impl Event {
             | Self::DirectoryRemoved { id, path, .. }
             | Self::Sealed { id, path, .. }
             | Self::Incomplete { id, path, .. }
+            | Self::LogMade { id, path, .. }
+            | Self::Appended { id, path, .. }
             | Self::Extended { id, path, .. }
             | Self::Held { id, path, .. }
             | Self::HoldLifted { id, path, .. }
@@ -279,7 +309,9 @@ impl Event {
     #[must_use]
     pub fn needs_signature(&self) -> bool {
         match self {
-            Self::Class { .. }
+            // The digest of a log could be made to fit what was changed in it.
+            Self::Appended { .. }
+            | Self::Class { .. }
             | Self::HoldLifted { .. }
             | Self::Released { .. }
             | Self::ClockCredited { .. }
@@ -292,6 +324,7 @@ impl Event {
             | Self::DirectoryRemoved { .. }
             | Self::Sealed { .. }
             | Self::Incomplete { .. }
+            | Self::LogMade { .. }
             | Self::Extended { .. }
             | Self::Held { .. }
             | Self::Removed { .. } => false,
@@ -313,6 +346,8 @@ impl Event {
             | Self::DirectoryChanged { .. }
             | Self::Sealed { .. }
             | Self::Incomplete { .. }
+            | Self::LogMade { .. }
+            | Self::Appended { .. }
             | Self::Extended { .. }
             | Self::Held { .. }
             | Self::HoldLifted { .. }
@@ -330,12 +365,13 @@ impl Event {
         self
     }
 
-    /// The same event with the retention end of the file that it is the end of. Other events
-    /// have none.
+    /// The same event with the retention end that it gives its file. Other events give none.
     #[must_use]
     pub fn kept_until(mut self, end_ms: i64) -> Self {
-        if let Self::Sealed { retain_until_ms, .. } | Self::Incomplete { retain_until_ms, .. } =
-            &mut self
+        if let Self::Sealed { retain_until_ms, .. }
+        | Self::Incomplete { retain_until_ms, .. }
+        | Self::LogMade { retain_until_ms, .. }
+        | Self::Appended { retain_until_ms, .. } = &mut self
         {
             *retain_until_ms = end_ms;
         }

@@ -40,6 +40,16 @@ pub(crate) fn open_file(dir: impl AsFd, path: &[u8]) -> io::Result<File> {
     Ok(fd.into())
 }
 
+/// Opens a file below `dir` for reading and writing, without following anything out of it.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn open_to_write(dir: impl AsFd, path: &[u8]) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    Ok(rustix::fs::openat2(dir, path, flags, Mode::empty(), resolve)?.into())
+}
+
 /// Creates a file that must not exist yet, readable by its owner only.
 ///
 /// # Errors

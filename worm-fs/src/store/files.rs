@@ -88,6 +88,24 @@ impl Store {
         durable::open_file(&self.data, path.as_bytes())
     }
 
+    /// Opens the data of a log, which grows. An empty one may have to be made: the record of a log
+    /// comes before its data. When this returns `Ok`, its name lasts.
+    pub(crate) fn open_log(&self, path: &StorePath, is_empty: bool) -> io::Result<File> {
+        if !is_empty {
+            return durable::open_to_write(&self.data, path.as_bytes());
+        }
+        let (parent, last) = path.split();
+        let parent = durable::open_directory(&self.data, parent.as_bytes())?;
+        let file = match durable::open_to_write(&parent, last) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                durable::create_new(&parent, last)?
+            }
+            opened => opened?,
+        };
+        durable::sync_directory(parent)?;
+        Ok(file)
+    }
+
     /// Opens a finished file that could not be given its place yet.
     pub(crate) fn open_unplaced(&self, name: &[u8]) -> io::Result<File> {
         durable::open_file(&self.open, name)

@@ -70,15 +70,17 @@ pub(crate) enum Difference {
 }
 
 /// What [`plan`] must know of the disk: directories, what was being removed, and the places of
-/// what stands in `open/`.
+/// what stands in `open/`. And how long logs are.
 pub(crate) fn wanted(catalog: &Catalog, open: &[(Vec<u8>, u64)]) -> Vec<StorePath> {
     let directories = catalog.directories().map(|(id, _)| catalog.path(id));
     let places = open.iter().filter_map(|(name, _)| {
         let id = OpenName::decode(name)?.id;
         catalog.get_file(id).map(|_| catalog.path(id))
     });
+    let logs = catalog.files().filter(|(id, _)| catalog.is_log(*id));
+    let logs = logs.map(|(id, _)| catalog.path(id));
     let mut paths: Vec<_> =
-        directories.chain(catalog.removed.keys().cloned()).chain(places).collect();
+        directories.chain(catalog.removed.keys().cloned()).chain(places).chain(logs).collect();
     paths.retain(|path| *path != StorePath::root());
     paths.sort();
     paths.dedup();
@@ -153,6 +155,8 @@ pub(crate) fn compare(
         match (found, file) {
             (Found::File(_) | Found::Other, None) => Some(Difference::Stray(name.clone())),
             (Found::Directory, None) => Some(Difference::StrayDirectory(name.clone())),
+            // A log grows, and its record comes before its data: it was looked at before.
+            (Found::File(_), Some((id, Some(_)))) if catalog.is_log(id) => None,
             (Found::File(bytes), Some((id, Some(file)))) if file.size != *bytes => {
                 Some(Difference::WrongSize { id, bytes: *bytes })
             }
@@ -167,6 +171,7 @@ pub(crate) fn compare(
     let gone = recorded
         .range::<Name, _>(part)
         .filter(|(name, id)| catalog.get_file(**id).is_some() && !is_there(name))
+        .filter(|(_, id)| !catalog.is_log(**id))
         .map(|(_, id)| Difference::Missing(*id));
     on_disk.chain(gone).collect()
 }
