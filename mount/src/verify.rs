@@ -76,14 +76,19 @@ fn print(report: &Report, json: bool, took: Duration) -> Outcome {
         say(text);
         return Ok(());
     }
+    if report.uncovered > 0 {
+        let size = bytes(report.uncovered);
+        say(format_args!("{size} at the ends of logs are not recorded yet, and not checked"));
+    }
     for problem in &report.problems {
         say(format_args!("{}: {}", problem.path, problem.what));
     }
     let seconds = took.as_secs_f64().max(0.001);
     let rate = (report.bytes as f64 / seconds) as u64;
     say(format_args!(
-        "{} files, {} read in {seconds:.1} s ({}/s); {} ledger lines, {} signed; {} incomplete, {} open; {}",
+        "{} files, {} logs, {} read in {seconds:.1} s ({}/s); {} ledger lines, {} signed; {} incomplete, {} open; {}",
         report.files,
+        report.logs,
         bytes(report.bytes),
         bytes(rate),
         report.lines,

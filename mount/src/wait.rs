@@ -34,6 +34,9 @@ pub(crate) fn run(args: &WaitArgs) -> Outcome {
                 Ok(state) if state == "incomplete" => {
                     return Err(fail(Exit::Failed, "it was never finished"));
                 }
+                Ok(state) if state == "appending" => {
+                    return Err(fail(Exit::Failed, "it is a log, which is never sealed"));
+                }
                 Ok(_) => {}
                 Err(Errno::NOENT) => {
                     return Err(fail(Exit::NotFound, "it is not there, or it was never finished"));

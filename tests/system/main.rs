@@ -10,6 +10,7 @@ mod contention;
 mod crash;
 mod daemon;
 mod ledger;
+mod logs;
 mod matrix;
 mod powercut;
 mod private;

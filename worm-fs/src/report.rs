@@ -35,14 +35,14 @@ use crate::refusals::RefusalCount;
 pub struct FileRow {
     /// Where it is below the mount, percent-encoded.
     pub path: String,
-    /// Length in bytes.
+    /// Length in bytes; of a log, what the ledger covers.
     pub size: u64,
-    /// SHA-256; absent when incomplete.
+    /// SHA-256 of these bytes; absent when incomplete.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// `sealed`, `expired` or `incomplete`.
+    /// `sealed`, `expired`, `incomplete` or `appending`.
     pub state: &'static str,
-    /// When it was sealed, RFC 3339.
+    /// When it was sealed, or last recorded, RFC 3339.
     pub sealed_at: String,
     /// Until when it is kept, RFC 3339, in system time.
     pub retain_until: String,
@@ -191,6 +191,7 @@ pub fn files(catalog: &Catalog, now: Now) -> Vec<FileRow> {
                     Some(_) if catalog.retention_of(id, now.clock_ms) == Retention::Over => {
                         "expired"
                     }
+                    Some(_) if catalog.is_log(id) => "appending",
                     Some(_) => "sealed",
                 },
                 sealed_at: rfc3339(file.sealed_system_ms),

@@ -49,6 +49,10 @@ pub struct Report {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Logs, of which the beginning that the ledger covers was read and compared.
+    pub logs: u64,
+    /// Bytes at the ends of logs that the ledger does not cover yet.
+    pub uncovered: u64,
     /// Files that were never finished; nothing was promised about them.
     pub incomplete: u64,
     /// Files that are being written at this moment.
@@ -72,6 +76,8 @@ struct Task {
     path: StorePath,
     size: u64,
     sha256: Digest,
+    /// It may be longer.
+    is_log: bool,
 }
 
 /// Checks a store with so many threads.
@@ -101,6 +107,7 @@ pub fn verify(path: &Path, threads: usize, progress: &Progress) -> Result<Report
     let data = store.scan_data().map_err(doing("list the data of"))?;
     let names = names(&loaded.catalog, &data);
     let tasks = tasks(&loaded.catalog, &mut report);
+    report.uncovered = uncovered(&loaded.catalog, &data);
     progress.total.store(tasks.iter().map(|task| task.size).sum(), Ordering::Relaxed);
     let found = read_all(&store, &tasks, threads, progress);
     report.bytes = progress.done.load(Ordering::Relaxed);
@@ -184,16 +191,30 @@ fn names(catalog: &Catalog, data: &BTreeMap<StorePath, Found>) -> Vec<(StorePath
 fn tasks(catalog: &Catalog, report: &mut Report) -> Vec<Task> {
     let mut tasks = Vec::new();
     for (id, file) in catalog.files() {
+        let is_log = catalog.is_log(id);
+        report.logs += u64::from(is_log);
         match file.sha256 {
+            // The record of a log comes before its data.
+            Some(_) if is_log && file.size == 0 => {}
             Some(sha256) => {
-                tasks.push(Task { id, path: catalog.path(id), size: file.size, sha256 });
+                tasks.push(Task { id, path: catalog.path(id), size: file.size, sha256, is_log });
             }
             None => report.incomplete += 1,
         }
     }
-    report.files = tasks.len() as u64;
+    report.files = tasks.iter().filter(|task| !task.is_log).count() as u64;
     tasks.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
     tasks
+}
+
+/// What came to logs after they were last recorded.
+fn uncovered(catalog: &Catalog, data: &BTreeMap<StorePath, Found>) -> u64 {
+    let logs = catalog.files().filter(|(id, _)| catalog.is_log(*id));
+    let uncovered = logs.map(|(id, file)| match data.get(&catalog.path(id)) {
+        Some(Found::File(bytes)) => bytes.saturating_sub(file.size),
+        Some(Found::Directory | Found::Other) | None => 0,
+    });
+    uncovered.sum()
 }
 
 fn read_all(
@@ -223,7 +244,9 @@ fn read_one(store: &Store, task: &Task, progress: &Progress) -> Result<(), Strin
         opened => opened.map_err(|error| format!("its data cannot be opened: {error}"))?,
     };
     let read = |buffer: &mut [u8], offset| {
-        let bytes = file.read_at(buffer, offset)?;
+        let left = if task.is_log { task.size.saturating_sub(offset) } else { u64::MAX };
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let bytes = file.read_at(&mut buffer[..most], offset)?;
         progress.done.fetch_add(bytes as u64, Ordering::Relaxed);
         Ok(bytes)
     };
