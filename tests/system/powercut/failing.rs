@@ -31,7 +31,7 @@ fn errnos(kind: Kind) -> &'static [Errno] {
 fn try_one(bench: &Bench, fault: Fault, seed: u64, wrong: &mut Wrong) {
     let (recording, mut facts) = bench.record(seed, Some(fault));
     // What a sync could not write is on the disk or not; nothing was promised about these.
-    facts.incomplete_may_lack_bytes = fault.kind == Kind::Sync;
+    facts.incomplete_may_lack_bytes = matches!(fault.kind, Kind::Sync | Kind::SyncDirectory);
     let moment = recording.ops.len();
     let model = recording.at(moment);
     for crash in
