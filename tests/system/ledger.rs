@@ -336,15 +336,23 @@ fn a_torn_line_in_the_middle_is_damage() {
 fn a_snapshot_that_was_never_made_is_made_at_the_next_start() {
     let session = InProcess::default();
     let worm: &dyn Session = &session;
+    worm.stop(End::Clean);
+    // Nothing can be written where a snapshot is written first.
+    let in_the_way: Vec<_> =
+        (1..50).map(|number| snapshot(worm, number).with_extension("new")).collect();
+    for path in &in_the_way {
+        std::fs::create_dir(path).unwrap();
+    }
     worm.ground().segment_bytes.store(1, Ordering::Relaxed);
-    worm.restart(End::Clean);
-    // Nothing can be written where the snapshots should be.
-    std::fs::remove_dir_all(worm.ground().store().join("snapshot")).unwrap();
+    worm.start().unwrap();
     worm.put(b"hourly/a", b"a");
     worm.put(b"hourly/b", b"b");
     wait("an alarm", || worm.fs().alarms().iter().any(|alarm| alarm.contains("snapshot")));
     worm.stop(End::Clean);
     assert!(records(worm).is_empty());
+    for path in &in_the_way {
+        std::fs::remove_dir(path).unwrap();
+    }
     worm.ground().segment_bytes.store(SEGMENT_BYTES, Ordering::Relaxed);
     let ended = segments(worm).len() as u64 - 1;
     worm.start().unwrap();
