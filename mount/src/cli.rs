@@ -184,6 +184,13 @@ pub(crate) struct VerifyArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// The key that must have signed: the signing key's file, or one with the public key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// An earlier signed head, or a directory of such (head and *.head): the ledger must still
+    /// hold the line that it names. Can be given more than once
+    #[arg(long, value_name = "HEAD")]
+    pub(crate) witness: Vec<PathBuf>,
     /// Threads that read [default: one per CPU]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) threads: Option<u16>,

@@ -81,6 +81,7 @@ impl From<OpenError> for Failure {
             OpenError::NotAStore(_) => Exit::NotFound,
             OpenError::NotEmpty { .. } => Exit::Preflight,
             OpenError::Class(_) => Exit::Usage,
+            OpenError::Witness { .. } => Exit::Usage,
             OpenError::Busy(_) => Exit::Busy,
             OpenError::Newer { .. } | OpenError::Key { .. } => Exit::Preflight,
             OpenError::Damaged { .. } => Exit::Verification,

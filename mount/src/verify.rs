@@ -1,6 +1,8 @@
 //! `worm verify`: every byte against the ledger, with progress.
 
 use std::io::IsTerminal as _;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
@@ -8,7 +10,9 @@ use std::time::Instant;
 use indicatif::ProgressBar;
 use indicatif::ProgressStyle;
 use worm_fs::store::layout;
-use worm_fs::verify;
+use worm_fs::store::note::StoreSigner;
+use worm_fs::verify::Check;
+use worm_fs::verify::Given;
 use worm_fs::verify::Progress;
 use worm_fs::verify::Report;
 
@@ -30,9 +34,14 @@ pub(crate) fn run(args: &VerifyArgs) -> Outcome {
     };
     let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let threads = args.threads.map_or(cpus, usize::from);
+    let check = Check {
+        threads,
+        key: args.key.as_deref().map(public_key).transpose()?,
+        witnesses: witnesses(&args.witness)?,
+    };
     let (progress, start) = (Progress::default(), Instant::now());
     let report = std::thread::scope(|scope| {
-        let check = scope.spawn(|| verify::verify(&store, threads, &progress));
+        let check = scope.spawn(|| check.run(&store, &progress));
         show(&progress, || check.is_finished());
         check.join()
     });
@@ -41,14 +50,53 @@ pub(crate) fn run(args: &VerifyArgs) -> Outcome {
     };
     let report = report?;
     print(&report, args.json, start.elapsed())?;
+    let advice = "restore files from a mirror; keep the store as it is for whoever looks into it";
     match report.problems.len() {
         0 => Ok(()),
-        1 => Err(Failure::new(Exit::Verification, "1 problem: restore it from a mirror")),
-        n => Err(Failure::new(
-            Exit::Verification,
-            format_args!("{n} problems: restore them from a mirror"),
-        )),
+        1 => Err(Failure::new(Exit::Verification, format_args!("1 problem: {advice}"))),
+        n => Err(Failure::new(Exit::Verification, format_args!("{n} problems: {advice}"))),
     }
+}
+
+fn read(path: &Path) -> Outcome<Given> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(Exit::NotFound, format_args!("cannot read {}: {error}", path.display()))
+    })?;
+    Ok(Given { name: path.display().to_string(), text })
+}
+
+/// The public key of a key file, or the one that a file holds.
+fn public_key(path: &Path) -> Outcome<Given> {
+    let Given { name, text } = read(path)?;
+    match StoreSigner::public_of(&text) {
+        Ok(text) => Ok(Given { name, text }),
+        Err(error) => Err(Failure::new(Exit::Usage, format_args!("{name}: {error}"))),
+    }
+}
+
+/// The heads that were given, and those in directories that were given.
+fn witnesses(paths: &[PathBuf]) -> Outcome<Vec<Given>> {
+    let mut heads = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            heads.push(read(path)?);
+            continue;
+        }
+        let list = || -> std::io::Result<Vec<PathBuf>> {
+            std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect()
+        };
+        let mut inside = list().map_err(Failure::doing(format_args!("list {}", path.display())))?;
+        inside.retain(|path| path.ends_with("head") || path.extension() == Some("head".as_ref()));
+        if inside.is_empty() {
+            let what = "holds no heads (head, *.head)";
+            return Err(Failure::new(Exit::Usage, format_args!("{} {what}", path.display())));
+        }
+        inside.sort();
+        for path in &inside {
+            heads.push(read(path)?);
+        }
+    }
+    Ok(heads)
 }
 
 fn show(progress: &Progress, is_finished: impl Fn() -> bool) {
@@ -76,23 +124,24 @@ fn print(report: &Report, json: bool, took: Duration) -> Outcome {
         say(text);
         return Ok(());
     }
-    if report.uncovered > 0 {
-        let size = bytes(report.uncovered);
-        say(format_args!("{size} at the ends of logs are not recorded yet, and not checked"));
-    }
     for problem in &report.problems {
         say(format_args!("{}: {}", problem.path, problem.what));
+    }
+    for unchecked in &report.unchecked {
+        say(format_args!("not checked: {unchecked}"));
     }
     let seconds = took.as_secs_f64().max(0.001);
     let rate = (report.bytes as f64 / seconds) as u64;
     say(format_args!(
-        "{} files, {} logs, {} read in {seconds:.1} s ({}/s); {} ledger lines, {} signed; {} incomplete, {} open; {}",
+        "{} files, {} logs, {} read in {seconds:.1} s ({}/s); {} ledger lines, {} signed; {} earlier heads; \
+         {} incomplete, {} open; {}",
         report.files,
         report.logs,
         bytes(report.bytes),
         bytes(rate),
         report.lines,
         report.signed,
+        report.witnesses,
         report.incomplete,
         report.open,
         if report.problems.is_empty() { "all is as it was sealed" } else { "NOT as it was sealed" }

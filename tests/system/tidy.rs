@@ -32,6 +32,8 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("worm-fs/src/config.rs", IMPURE, "the configuration is text that makes sense"),
     ("worm-fs/src/store/layout.rs", IMPURE, "names on disk are computed, not looked up"),
     ("worm-fs/src/store/recover.rs", IMPURE, "what a start puts right is planned apart from I/O"),
+    ("worm-fs/src/verify/chain.rs", IMPURE, "a damaged chain is judged apart from I/O"),
+    ("worm-fs/src/verify/known.rs", IMPURE, "what should be there is known from the ledger alone"),
     ("worm-fs/src/store", &["crate::fuse", "crate::fs", "verdict("], "the store does not judge"),
     ("worm-fs/src/store.rs", &["fuser"], "only the adapter speaks to the kernel"),
     ("worm-fs/src/store/", &["fuser"], "only the adapter speaks to the kernel"),

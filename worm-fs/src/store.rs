@@ -90,6 +90,14 @@ pub enum OpenError {
         "class {0}: append_only is settled when a class is made: name a new class in the configuration"
     )]
     Class(String),
+    /// An earlier head cannot be compared with.
+    #[error("{name}: {what}: give heads of this store, as they were carried away")]
+    Witness {
+        /// The file that it was read from.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The signing key is not there or not the right one.
     #[error("signing key {path}: {what}")]
     Key {
@@ -108,10 +116,10 @@ fn disk<E: Into<io::Error>>(doing: impl Into<String>) -> impl FnOnce(E) -> OpenE
 
 /// `store.json`.
 #[derive(Debug, Serialize, Deserialize)]
-struct StoreJson {
+pub(crate) struct StoreJson {
     format: u32,
-    store: String,
-    key: String,
+    pub(crate) store: String,
+    pub(crate) key: String,
 }
 
 /// An open store.
@@ -251,7 +259,7 @@ fn read_store_json(path: &Path) -> Result<(OwnedFd, StoreJson), OpenError> {
     Ok((root, json))
 }
 
-fn parse_store_json(path: &Path, json: &[u8]) -> Result<StoreJson, OpenError> {
+pub(crate) fn parse_store_json(path: &Path, json: &[u8]) -> Result<StoreJson, OpenError> {
     #[derive(Deserialize)]
     struct Version {
         format: u32,
@@ -269,7 +277,7 @@ fn parse_store_json(path: &Path, json: &[u8]) -> Result<StoreJson, OpenError> {
     serde_json::from_slice(json).map_err(damaged)
 }
 
-fn read_small(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
+pub(crate) fn read_small(dir: &OwnedFd, name: &str) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     durable::open_file(dir, name.as_bytes())?.take(SMALL_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(bytes)

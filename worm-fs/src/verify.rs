@@ -1,47 +1,101 @@
-//! The checker: compares a store's disk with its ledger, and its ledger with its signed head.
-//! It changes nothing, and may run while a daemon serves the store.
+//! The checker: compares a store's disk with its ledger, its ledger with its signed head, and
+//! both with heads that were carried away earlier. It changes nothing, and may run while a
+//! daemon serves the store.
+//!
+//! A ledger that the daemon would follow is read as the daemon reads it. Where that stops, the
+//! lines are looked at one by one ([`survey`]), and the files are compared with all that can
+//! still be known.
+
+mod chain;
+mod data;
+mod known;
+mod lines;
+mod survey;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt as _;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
-use parking_lot::Mutex;
-
-use crate::catalog::Catalog;
-use crate::digest;
-use crate::policy::name::StorePath;
-use crate::record::Digest;
 use crate::store::Access;
-use crate::store::Loaded;
 use crate::store::OpenError;
 use crate::store::Store;
-use crate::store::files::Found;
 use crate::store::is_served;
+use crate::store::layout;
 use crate::store::layout::OpenName;
+use crate::store::note::Head;
+use chain::Anchor;
+use data::Disk;
+use known::Known;
+use known::KnownFile;
 
 /// How often, and with what pause, a daemon at work is given time to sign.
 const SIGNING_TRIES: u32 = 100;
 /// See [`SIGNING_TRIES`].
 const SIGNING_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
+/// In which way something is not as it should be.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The bytes or the kind of a file are not what was sealed.
+    Changed,
+    /// It is gone.
+    Missing,
+    /// Nobody recorded it.
+    Added,
+    /// Its bytes stand under another name.
+    Renamed,
+    /// It is there and cannot be read.
+    Unreadable,
+    /// A line of the ledger is not what it was.
+    LineChanged,
+    /// A line of the ledger is gone.
+    LineMissing,
+    /// A line of the ledger is there that nothing names.
+    LineInserted,
+    /// A line of the ledger stands in another place.
+    LineMoved,
+    /// The end of the ledger is gone.
+    Truncated,
+    /// Lines of the ledger that no signature reaches.
+    Unsigned,
+    /// A line of the ledger says what cannot be after those before it.
+    Contradiction,
+    /// The head is not there or is none.
+    Head,
+    /// The head is not signed by the store's key.
+    Signature,
+    /// The store's key is not the one that was given.
+    Key,
+    /// `store.json` is not there or is not that of this store.
+    StoreJson,
+    /// The ledger is not the one that an earlier head names.
+    Witness,
+    /// A snapshot is not what the ledger amounts to, or not the one that was recorded.
+    Snapshot,
+}
+
 /// Something that is not as it should be.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Serialize)]
 pub struct Problem {
     /// Where: a path below the mount, or a file of the store.
     pub path: String,
-    /// What is wrong with it.
+    /// In which way.
+    pub kind: Kind,
+    /// What is wrong with it, for people.
     pub what: String,
 }
 
 /// What a check found.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Report {
-    /// The store's id; empty when it could not be opened.
+    /// The store's id; empty when that is not known.
     pub store: String,
-    /// Lines of the ledger, all of which name the one before.
+    /// Lines of the ledger.
     pub lines: u64,
     /// How many of them the signed head covers.
     pub signed: u64,
@@ -57,8 +111,12 @@ pub struct Report {
     pub incomplete: u64,
     /// Files that are being written at this moment.
     pub open: u64,
+    /// Earlier heads that the ledger was compared with.
+    pub witnesses: u64,
     /// What is not as it should be.
     pub problems: Vec<Problem>,
+    /// What was not checked, a sentence each.
+    pub unchecked: Vec<String>,
 }
 
 /// How far a check is.
@@ -70,77 +128,246 @@ pub struct Progress {
     pub done: AtomicU64,
 }
 
-/// One sealed file to read.
-struct Task {
-    id: u64,
-    path: StorePath,
-    size: u64,
-    sha256: Digest,
-    /// It may be longer.
-    is_log: bool,
+/// An earlier head, or a key, and the file that it was read from.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// The name of the file, for messages.
+    pub name: String,
+    /// What it holds.
+    pub text: String,
 }
 
-/// Checks a store with so many threads.
+/// A check, as it was asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Check {
+    /// How many threads read.
+    pub threads: usize,
+    /// The key that must have signed: a C2SP verifier key.
+    pub key: Option<Given>,
+    /// Heads that were carried away earlier.
+    pub witnesses: Vec<Given>,
+}
+
+/// What the ledger says, as far as it can be read.
+#[derive(Debug, Default)]
+struct Ledger {
+    store: String,
+    /// The key that its heads are signed with.
+    key: Option<String>,
+    known: Known,
+    lines: u64,
+    signed: u64,
+    problems: Vec<Problem>,
+    unchecked: Vec<String>,
+}
+
+/// Checks a store with so many threads, against nothing but itself.
 ///
 /// # Errors
 /// When there is no store, or the disk fails. A damaged store is a [`Report`] with problems.
 pub fn verify(path: &Path, threads: usize, progress: &Progress) -> Result<Report, OpenError> {
-    let (store, loaded) = match Store::open(path, Access::Check) {
-        Ok(opened) => opened,
-        Err(OpenError::Damaged { what, .. }) => {
-            let problem = Problem { path: path.display().to_string(), what };
-            return Ok(Report { problems: vec![problem], ..Report::default() });
+    Check { threads, ..Check::default() }.run(path, progress)
+}
+
+impl Check {
+    /// Checks a store.
+    ///
+    /// # Errors
+    /// When there is no store, when it is of a newer version, or when the root of it cannot be
+    /// read; [`OpenError::Witness`] when an earlier head is none, or of another store. A damaged
+    /// store is a [`Report`] with problems.
+    pub fn run(&self, path: &Path, progress: &Progress) -> Result<Report, OpenError> {
+        let root: OwnedFd = match File::open(path) {
+            Ok(root) => root.into(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(OpenError::NotAStore(path.to_owned()));
+            }
+            Err(error) => return Err(reading(path)(error)),
+        };
+        let mut problems = Vec::new();
+        let disk = Disk::open(root, &mut problems);
+        let (ledger, whole) = self.ledger(path, &disk)?;
+        let known = &ledger.known;
+        let open = disk.open_names().map_err(reading(path))?;
+        let (mut findings, uncovered) = data::check(&disk, known, self.threads, progress);
+        // While a daemon serves the store it goes on: what differs may be what happened since.
+        if !findings.is_empty() && is_served(path) {
+            let now = match &whole {
+                Some(store) => Known::of_catalog(&store.load()?.catalog),
+                None => self.ledger(path, &disk)?.0.known,
+            };
+            findings.retain(|path, _| {
+                known.agrees(&now, path) && (now.contains(path) || !now.leaving.contains(path))
+            });
         }
-        Err(error) => return Err(error),
-    };
-    let doing = |doing: &str| {
-        let doing = format!("{doing} {}", path.display());
-        move |source| OpenError::Disk { doing, source }
-    };
-    let mut report = Report {
-        store: store.id.clone(),
-        lines: loaded.catalog.seq,
-        signed: loaded.signed,
-        ..Report::default()
-    };
-    let open = store.scan_open().map_err(doing("list the open files of"))?;
-    let data = store.scan_data().map_err(doing("list the data of"))?;
-    let names = names(&loaded.catalog, &data);
-    let tasks = tasks(&loaded.catalog, &mut report);
-    report.uncovered = uncovered(&loaded.catalog, &data);
-    progress.total.store(tasks.iter().map(|task| task.size).sum(), Ordering::Relaxed);
-    let found = read_all(&store, &tasks, threads, progress);
-    report.bytes = progress.done.load(Ordering::Relaxed);
-    for (name, _) in open {
-        match OpenName::decode(&name) {
-            Some(_) => report.open += 1,
-            None => report.problems.push(problem_of_open(&name)),
+        problems.extend(findings.into_iter().map(|(path, finding)| finding.problem(&path)));
+        let count = |which: &dyn Fn(&KnownFile) -> bool| {
+            known.files.values().filter(|file| which(file)).count() as u64
+        };
+        let mut report = Report {
+            files: count(&|file| file.sha256.is_some() && !file.is_log),
+            logs: count(&|file| file.is_log),
+            uncovered,
+            incomplete: count(&|file| file.sha256.is_none()),
+            bytes: progress.done.load(Ordering::Relaxed),
+            witnesses: self.witnesses.len() as u64,
+            store: ledger.store,
+            lines: ledger.lines,
+            signed: ledger.signed,
+            problems: ledger.problems,
+            unchecked: ledger.unchecked,
+            open: 0,
+        };
+        report.problems.extend(whole.and_then(|store| unsigned(&store, &report)));
+        report.problems.extend(problems);
+        for name in open {
+            match OpenName::decode(&name) {
+                Some(_) => report.open += 1,
+                None => report.problems.push(problem_of_open(&name)),
+            }
+        }
+        self.say_what_was_not_checked(&mut report);
+        Ok(report)
+    }
+
+    /// What the ledger says: as the daemon would read it, or else line by line.
+    fn ledger(&self, path: &Path, disk: &Disk) -> Result<(Ledger, Option<Store>), OpenError> {
+        let (store, loaded) = match Store::open(path, Access::Check) {
+            Ok(opened) => opened,
+            Err(stopped @ (OpenError::Damaged { .. } | OpenError::Newer { .. })) => {
+                return Ok((self.survey(path, disk, stopped)?, None));
+            }
+            Err(stopped @ OpenError::NotAStore(_)) if disk.ledger.is_some() => {
+                return Ok((self.survey(path, disk, stopped)?, None));
+            }
+            Err(error) => return Err(error),
+        };
+        let mut ledger = Ledger {
+            store: store.id.clone(),
+            key: Some(loaded.catalog.key.clone()),
+            known: Known::of_catalog(&loaded.catalog),
+            lines: loaded.catalog.seq + u64::from(loaded.end.bare),
+            signed: loaded.signed,
+            ..Ledger::default()
+        };
+        let snapshots = loaded.findings.into_iter();
+        let problem = |(path, what)| Problem { path, kind: Kind::Snapshot, what };
+        ledger.problems.extend(snapshots.map(problem));
+        let anchors = self.anchors(&mut ledger)?;
+        if let (false, Some(dir)) = (anchors.is_empty(), &disk.ledger) {
+            let mut digests = BTreeMap::new();
+            let read = lines::read(dir, &mut ledger.problems, |raw| {
+                if let Ok(line) = raw.line {
+                    digests
+                        .extend(anchors.contains_key(&line.seq).then_some((line.seq, raw.digest)));
+                }
+            });
+            read.map_err(reading(path))?;
+            ledger.compare(&anchors, &digests);
+        }
+        Ok((ledger, Some(store)))
+    }
+
+    /// The lines that earlier heads name, by number. A head that is not signed by the store's
+    /// key is a problem: of the head, or of the key.
+    fn anchors(&self, ledger: &mut Ledger) -> Result<BTreeMap<u64, Anchor>, OpenError> {
+        let key = match &self.key {
+            Some(given) => {
+                if ledger.key.as_ref().is_some_and(|key| *key != given.text) {
+                    let path = layout::STORE_JSON.to_owned();
+                    let what = format!("the store's key is not the one in {}", given.name);
+                    ledger.problems.push(Problem { path, kind: Kind::Key, what });
+                }
+                Some(&given.text)
+            }
+            None => ledger.key.as_ref(),
+        };
+        let mut anchors = BTreeMap::new();
+        for Given { name, text } in &self.witnesses {
+            let wrong = |what: String| OpenError::Witness { name: name.clone(), what };
+            let of = Head::store_of(text).ok_or_else(|| wrong("it is not a head".to_owned()))?;
+            if of != ledger.store && !ledger.store.is_empty() {
+                let id = &ledger.store;
+                return Err(wrong(format!("it is a head of store {of}, not of this one, {id}")));
+            }
+            let head = key.map(|key| Head::verify(text, key));
+            match head {
+                Some(Ok(head)) => {
+                    let anchor = Anchor { digest: head.digest, by: name.clone() };
+                    anchors.insert(head.seq, anchor);
+                }
+                Some(Err(error)) => {
+                    let what = format!("{error}: it was changed, or the store's key was");
+                    let problem = Problem { path: name.clone(), kind: Kind::Witness, what };
+                    ledger.problems.push(problem);
+                }
+                None => {}
+            }
+        }
+        Ok(anchors)
+    }
+
+    fn say_what_was_not_checked(&self, report: &mut Report) {
+        let say = &mut report.unchecked;
+        if self.witnesses.is_empty() {
+            say.push(
+                "whether the store was rolled back to an older copy, or written anew by somebody \
+                 with the key: give heads that were carried away earlier with --witness"
+                    .to_owned(),
+            );
+        }
+        if self.key.is_none() {
+            say.push("whether the store's key is the right one: give it with --key".to_owned());
+        }
+        if report.incomplete > 0 {
+            let what = "the bytes of incomplete files: nothing was promised of them";
+            say.push(what.to_owned());
+        }
+        if report.uncovered > 0 {
+            let bytes = report.uncovered;
+            say.push(format!("{bytes} bytes at the ends of logs: they are not recorded yet"));
+        }
+        if report.open > 0 {
+            say.push("files that are not finished".to_owned());
+        }
+        say.push("what the disk holds where the page cache answered for it".to_owned());
+    }
+}
+
+impl Ledger {
+    /// Compares lines that can be read with what earlier heads say of them.
+    fn compare(
+        &mut self,
+        anchors: &BTreeMap<u64, Anchor>,
+        digests: &BTreeMap<u64, crate::record::Digest>,
+    ) {
+        for (seq, Anchor { digest, by }) in anchors {
+            let what = match digests.get(seq) {
+                Some(found) if found == digest => continue,
+                Some(_) => format!(
+                    "line {seq} is not the one that this head names: the ledger was written anew"
+                ),
+                None => format!(
+                    "this head names line {seq}, and the ledger has {}: the store was rolled \
+                     back to an older copy",
+                    self.lines
+                ),
+            };
+            self.problems.push(Problem { path: by.clone(), kind: Kind::Witness, what });
         }
     }
-    // While a daemon serves the store it goes on: what differs may be what happened since.
-    if !found.is_empty() || !names.is_empty() {
-        let now = store.load()?.catalog;
-        let leaving = |path: &StorePath| now.find(path).is_none() && was_removed(&now, path);
-        let still = |path: &StorePath| now.find(path) == loaded.catalog.find(path);
-        let misnamed = names.into_iter().filter(|(path, _)| still(path) && !leaving(path));
-        let changed = found.into_iter().filter(|(path, _)| still(path));
-        report.problems.extend(
-            misnamed.chain(changed).map(|(path, what)| Problem { path: path.to_string(), what }),
-        );
-    }
-    report.problems.extend(unsigned(&store, &loaded));
-    let snapshots = loaded.findings.into_iter();
-    report.problems.extend(snapshots.map(|(path, what)| Problem { path, what }));
-    report.problems.sort();
-    Ok(report)
+}
+
+fn reading(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let doing = format!("read {}", path.display());
+    move |source| OpenError::Disk { doing, source }
 }
 
 /// Lines that the signed head does not reach. A daemon at work signs them in a moment; without
 /// one, a crash may have left them, or somebody who has no key may have written them.
-fn unsigned(store: &Store, loaded: &Loaded) -> Option<Problem> {
-    let lines = loaded.catalog.seq + u64::from(loaded.end.bare);
+fn unsigned(store: &Store, report: &Report) -> Option<Problem> {
     for _ in 0..SIGNING_TRIES {
-        if store.head().is_ok_and(|head| head.seq >= lines) {
+        if store.head().is_ok_and(|head| head.seq >= report.lines) {
             return None;
         }
         if !is_served(&store.path) {
@@ -148,131 +375,19 @@ fn unsigned(store: &Store, loaded: &Loaded) -> Option<Problem> {
         }
         std::thread::sleep(SIGNING_PAUSE);
     }
-    let what = format!(
-        "lines {} to {lines} are not signed: a crash can leave a few, which the next daemon \
-         signs; look at them before you mount",
-        loaded.signed + 1
-    );
-    Some(Problem { path: "ledger".to_owned(), what })
+    Some(problem_of_unsigned(report.signed + 1, report.lines))
 }
 
-fn was_removed(catalog: &Catalog, path: &StorePath) -> bool {
-    catalog.removed.contains_key(path)
+fn problem_of_unsigned(first: u64, last: u64) -> Problem {
+    let what = format!(
+        "lines {first} to {last} are not signed: a crash can leave a few, which the next daemon \
+         signs; look at them before you mount"
+    );
+    Problem { path: "ledger".to_owned(), kind: Kind::Unsigned, what }
 }
 
 fn problem_of_open(name: &[u8]) -> Problem {
     let path = format!("open/{}", crate::policy::name::encode(name));
-    Problem { path, what: "it is nothing that this file system would make".to_owned() }
-}
-
-/// What stands in `data/` without a record, or as something else than was recorded. A directory
-/// that is missing, or that nobody recorded, is none of this: a crash may leave that, and the next
-/// start makes it, or removes it if it is empty. What stands in it counts by itself.
-fn names(catalog: &Catalog, data: &BTreeMap<StorePath, Found>) -> Vec<(StorePath, String)> {
-    let mut problems = Vec::new();
-    for (path, found) in data {
-        let recorded = catalog.find(path);
-        let is_file = recorded.is_some_and(|id| catalog.get_file(id).is_some());
-        let what = match (found, recorded) {
-            (Found::Directory, Some(_)) if !is_file => continue,
-            (Found::File(_), Some(_)) if is_file => continue,
-            (Found::Directory, None) => continue,
-            (_, None) => "it was added: nobody recorded it",
-            (Found::Directory, Some(_)) => "it is a directory, not a file",
-            (Found::File(_), Some(_)) => "it is a file, not a directory",
-            (Found::Other, Some(_)) => "it is neither a file nor a directory",
-        };
-        problems.push((path.clone(), what.to_owned()));
-    }
-    problems
-}
-
-/// The sealed files, biggest first, so that the threads end together.
-fn tasks(catalog: &Catalog, report: &mut Report) -> Vec<Task> {
-    let mut tasks = Vec::new();
-    for (id, file) in catalog.files() {
-        let is_log = catalog.is_log(id);
-        report.logs += u64::from(is_log);
-        match file.sha256 {
-            // The record of a log comes before its data.
-            Some(_) if is_log && file.size == 0 => {}
-            Some(sha256) => {
-                tasks.push(Task { id, path: catalog.path(id), size: file.size, sha256, is_log });
-            }
-            None => report.incomplete += 1,
-        }
-    }
-    report.files = tasks.iter().filter(|task| !task.is_log).count() as u64;
-    tasks.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.path.cmp(&b.path)));
-    tasks
-}
-
-/// What came to logs after they were last recorded.
-fn uncovered(catalog: &Catalog, data: &BTreeMap<StorePath, Found>) -> u64 {
-    let logs = catalog.files().filter(|(id, _)| catalog.is_log(*id));
-    let uncovered = logs.map(|(id, file)| match data.get(&catalog.path(id)) {
-        Some(Found::File(bytes)) => bytes.saturating_sub(file.size),
-        Some(Found::Directory | Found::Other) | None => 0,
-    });
-    uncovered.sum()
-}
-
-fn read_all(
-    store: &Store,
-    tasks: &[Task],
-    threads: usize,
-    progress: &Progress,
-) -> Vec<(StorePath, String)> {
-    let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
-            scope.spawn(|| {
-                while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(what) = read_one(store, task, progress) {
-                        problems.lock().push((task.path.clone(), what));
-                    }
-                }
-            });
-        }
-    });
-    problems.into_inner()
-}
-
-fn read_one(store: &Store, task: &Task, progress: &Progress) -> Result<(), String> {
-    let file = match store.open_data(&task.path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => waiting(store, task)?,
-        opened => opened.map_err(|error| format!("its data cannot be opened: {error}"))?,
-    };
-    let read = |buffer: &mut [u8], offset| {
-        let left = if task.is_log { task.size.saturating_sub(offset) } else { u64::MAX };
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let bytes = file.read_at(&mut buffer[..most], offset)?;
-        progress.done.fetch_add(bytes as u64, Ordering::Relaxed);
-        Ok(bytes)
-    };
-    let (sha256, bytes) =
-        digest::of_reader(read).map_err(|error| format!("its data cannot be read: {error}"))?;
-    if bytes != task.size {
-        return Err(format!("it has {bytes} bytes, not {}", task.size));
-    }
-    if sha256 != task.sha256 {
-        return Err(format!("its bytes were changed: SHA-256 {sha256}, not {}", task.sha256));
-    }
-    Ok(())
-}
-
-/// A file that is sealed but has not reached its place yet stands in `open/`.
-fn waiting(store: &Store, task: &Task) -> Result<std::fs::File, String> {
-    let gone = || "its data is gone".to_owned();
-    let open = store.scan_open().map_err(|error| format!("open/ cannot be listed: {error}"))?;
-    let name = open
-        .into_iter()
-        .find(|(name, _)| OpenName::decode(name).is_some_and(|open| open.id == task.id))
-        .map(|(name, _)| name);
-    // Between the two looks it may have reached its place.
-    let opened = match name {
-        Some(name) => store.open_unplaced(&name).or_else(|_moved| store.open_data(&task.path)),
-        None => store.open_data(&task.path),
-    };
-    opened.map_err(|_gone| gone())
+    let what = "it was added: this file system makes nothing of that kind".to_owned();
+    Problem { path, kind: Kind::Added, what }
 }

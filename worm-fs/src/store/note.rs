@@ -62,6 +62,22 @@ fn without_algorithm(text: &str) -> Result<[u8; 32], NoteError> {
     }
 }
 
+/// Reads a C2SP verifier key, `NAME+HASH+KEY`: its name and the key.
+fn read_public(public: &str) -> Result<(&str, VerifyingKey), NoteError> {
+    let mut parts = public.splitn(3, '+');
+    let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return fail("the public key is not NAME+HASH+KEY");
+    };
+    let Ok(key) = VerifyingKey::from_bytes(&without_algorithm(key)?) else {
+        return fail("the public key is not a point on the curve");
+    };
+    if hash == hex::encode(key_hash(name, &key)) {
+        Ok((name, key))
+    } else {
+        fail("the public key does not match its hash")
+    }
+}
+
 /// Signs the heads of one store.
 #[derive(Debug)]
 pub struct StoreSigner {
@@ -94,6 +110,22 @@ impl StoreSigner {
             return fail("the key does not match its hash");
         }
         Ok(signer)
+    }
+
+    /// The public key that a file with a signing key, or with a public key, holds.
+    ///
+    /// # Errors
+    /// When it holds neither.
+    pub fn public_of(text: &str) -> Result<String, NoteError> {
+        let text = text.trim();
+        if let Some(name) = text.strip_prefix("PRIVATE+KEY+worm-") {
+            let store = name.split('+').next().unwrap_or_default();
+            return Ok(Self::decode(text, store)?.public());
+        }
+        match read_public(text) {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => fail(format!("it holds neither a signing key nor a public key: {error}")),
+        }
     }
 
     /// The key file's text.
@@ -137,21 +169,18 @@ impl Head {
         format!("{HEAD_TITLE}\n{}\n{}\n{}\n", self.store, self.seq, self.digest)
     }
 
+    /// Of which store a head says it is, whoever signed it; `None` when it is no head.
+    #[must_use]
+    pub fn store_of(note: &str) -> Option<&str> {
+        note.strip_prefix(HEAD_TITLE)?.strip_prefix('\n')?.lines().next()
+    }
+
     /// Reads a signed head and checks its signature with `public`, a C2SP verifier key.
     ///
     /// # Errors
     /// When it is not signed by that key, or is no head.
     pub fn verify(note: &str, public: &str) -> Result<Self, NoteError> {
-        let mut parts = public.splitn(3, '+');
-        let (Some(name), Some(hash), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return fail("the public key is not NAME+HASH+KEY");
-        };
-        let Ok(key) = VerifyingKey::from_bytes(&without_algorithm(key)?) else {
-            return fail("the public key is not a point on the curve");
-        };
-        if hash != hex::encode(key_hash(name, &key)) {
-            return fail("the public key does not match its hash");
-        }
+        let (name, key) = read_public(public)?;
         let Some((text, signatures)) = note.rsplit_once("\n\n") else {
             return fail("the head has no signature");
         };
@@ -195,6 +224,8 @@ mod tests {
         assert!(Head::verify(&note, &other).is_err());
         assert!(Head::verify(&note.replace("42", "43"), &signer.public()).is_err());
         assert!(Head::verify("", &signer.public()).is_err());
+        assert_eq!(Head::store_of(&note), Some("ab12"));
+        assert_eq!(Head::store_of("hello"), None);
         assert!(Head::verify(&note, "").is_err());
     }
 
@@ -204,6 +235,12 @@ mod tests {
         let text = signer.encode();
         assert_eq!(StoreSigner::decode(&text, "ab12").unwrap().public(), signer.public());
         assert!(StoreSigner::decode(&text, "cd34").is_err());
+        for text in [&text, &signer.public(), &format!("{}\n", signer.public())] {
+            assert_eq!(StoreSigner::public_of(text).unwrap(), signer.public());
+        }
+        for neither in ["", "hello", "PRIVATE+KEY+worm-ab12", "a+b", "{\"a\": \"b+c+d\"}"] {
+            assert!(StoreSigner::public_of(neither).is_err(), "{neither}");
+        }
         assert!(StoreSigner::decode("hello", "ab12").is_err());
         assert!(StoreSigner::decode(&text.replace("+A", "+B"), "ab12").is_err());
     }
