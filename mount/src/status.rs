@@ -143,10 +143,16 @@ fn print_usage(usage: &[ClassUsage]) {
 }
 
 fn print_daemon(daemon: &Serving) {
-    let Serving { pid, version, started_at, open_files, refusals, usage: _ } = daemon;
+    let Serving { pid, version, started_at, open_files, unwitnessed, refusals, usage: _ } = daemon;
     let since = moment(started_at);
     say(format_args!("daemon   worm {version}, process {pid}, serving since {since}"));
     say(format_args!("writing  {}", count(*open_files, "file")));
+    match unwitnessed {
+        Some(lines) => say(format_args!(
+            "witness  {lines} lines since the last head that was read through the view"
+        )),
+        None => say("witness  no head was read through the view since then"),
+    }
     let total: u64 = refusals.iter().map(|row| row.count).sum();
     let mut most: Vec<_> = refusals.iter().collect();
     most.sort_by_key(|row| std::cmp::Reverse(row.count));

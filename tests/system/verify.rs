@@ -1,5 +1,6 @@
 //! Promise 16: The store is verifiable by hand, and any change behind its back is found.
 
+mod carried;
 mod ledger;
 mod witness;
 

@@ -242,6 +242,8 @@ impl Writer {
             return Err((why, Errno::from_io_error(&error)));
         }
         let mut state = self.state.write();
+        let end = (self.ledger.segment(), self.ledger.bytes());
+        state.carry.signed(&note, last.seq, end, reading.system_ms);
         for (line, digest) in &lines {
             if let Err(error) = state.catalog.apply(line, *digest) {
                 let why = format!("the ledger contradicts itself: {error}");

@@ -6,6 +6,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod attributes;
+pub(crate) mod carry;
 pub(crate) mod compare;
 pub(crate) mod end;
 pub(crate) mod expire;
@@ -26,6 +27,7 @@ pub(crate) mod xattr;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::Sender;
 use std::sync::mpsc::channel;
@@ -168,6 +170,8 @@ pub struct WormFs {
     /// Set when what runs in the background should stop.
     ending: AtomicBool,
     background: Mutex<Vec<JoinHandle<()>>>,
+    /// The newest line whose head was read through a view; 0 when none was.
+    carried: AtomicU64,
 }
 
 impl std::fmt::Debug for WormFs {

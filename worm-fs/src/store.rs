@@ -226,6 +226,22 @@ impl Store {
         String::from_utf8(read_small(&self.root, layout::HEAD)?).map_err(io::Error::other)
     }
 
+    /// `store.json` as it is on the disk.
+    pub(crate) fn read_json(&self) -> io::Result<Vec<u8>> {
+        read_small(&self.root, layout::STORE_JSON)
+    }
+
+    /// When the head was written, on the system clock.
+    pub(crate) fn head_changed_ms(&self) -> io::Result<i64> {
+        let stat = rustix::fs::statat(&self.root, layout::HEAD, rustix::fs::AtFlags::empty())?;
+        Ok(stat.st_mtime.saturating_mul(1000))
+    }
+
+    /// Opens a segment of the ledger for reading.
+    pub(crate) fn open_segment(&self, number: u64) -> io::Result<File> {
+        durable::open_file(&self.ledger, layout::segment(number).as_bytes())
+    }
+
     /// Reads the store's signing key.
     ///
     /// # Errors

@@ -17,7 +17,8 @@ worm_test!(the_view_shows_sealed_files_and_nothing_else, |worm| {
     let fd = worm.create(b"hourly/open").unwrap();
     worm.write(fd, b"half").unwrap();
     let view = worm.view();
-    assert_eq!(view.list(b"").unwrap(), [&b"daily"[..], b"guest", b"hourly", b"logs"]);
+    let all = [&b".worm"[..], b"daily", b"guest", b"hourly", b"logs"];
+    assert_eq!(view.list(b"").unwrap(), all);
     assert_eq!(view.list(b"hourly").unwrap(), [b"dir"]);
     assert_eq!(view.stat(b"hourly/open"), Err(Errno::NOENT));
     assert_eq!(view.get(b"hourly/dir/x").unwrap(), b"bytes");

@@ -2,6 +2,7 @@
 
 use super::Place;
 use super::WormFs;
+use super::carry::Item;
 use super::log_file::LogFile;
 use super::open_file::OpenFile;
 use super::state::State;
@@ -68,7 +69,9 @@ impl WormFs {
 
 /// What `stat` shows, and whether a place shows it at all.
 pub(crate) fn attributes(state: &State, place: Place, id: u64) -> Result<Attributes> {
+    let item = Item::of(id);
     let shown = match state.catalog.get(id) {
+        _ if item.is_some() => item.map(|item| item.attributes(state, place)).transpose()?,
         Some(_) if !is_of(state, place, id) => None,
         Some(Node::Directory(directory)) if is_shown(place, directory) => {
             Some(of_directory(state, id, directory))

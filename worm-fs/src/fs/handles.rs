@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::RwLock;
 
+use super::carry::Text;
 use super::log_file::LogFile;
 use super::meter::Share;
 use super::open_file::OpenFile;
@@ -28,6 +29,10 @@ pub(crate) enum Handle {
     Watcher(Arc<OpenFile>),
     /// Reads a finished file.
     Reader(Arc<File>),
+    /// Reads a small file of `.worm`, as it was when it was opened.
+    Text(Arc<Text>),
+    /// Reads a segment of the ledger, by its number.
+    Segment(Arc<File>, u64),
     /// Reads a log, or appends to it.
     Log(LogHandle),
     /// Lists a directory as it was when it was opened.
@@ -92,9 +97,12 @@ impl Handles {
     pub(crate) fn writer(&self, id: HandleId) -> Result<Arc<OpenFile>> {
         match self.get(id)? {
             Handle::Writer(open) => Ok(open),
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) | Handle::Directory(_) => {
-                Err(Error::BadHandle)
-            }
+            Handle::Watcher(_)
+            | Handle::Reader(_)
+            | Handle::Log(_)
+            | Handle::Text(_)
+            | Handle::Segment(..)
+            | Handle::Directory(_) => Err(Error::BadHandle),
         }
     }
 }

@@ -71,13 +71,14 @@ impl WormFs {
         let now = self.moment();
         let (room, usage) = (self.room().ok(), self.usage());
         let state = self.state.read();
+        let seq = state.catalog.seq;
         let serving = Serving {
             open_files: state.open.len(),
+            unwitnessed: self.carried().map(|carried| seq.saturating_sub(carried)),
             refusals: self.refusals.counts(),
             usage,
             ..serving
         };
-        let seq = state.catalog.seq;
         report::status(&state.catalog, seq, now, room, Some(serving), state.alarms())
     }
 

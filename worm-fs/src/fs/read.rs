@@ -11,11 +11,14 @@ use super::Life;
 use super::Place;
 use super::WormFs;
 use super::attributes::attributes;
+use super::carry;
+use super::carry::Item;
 use super::handles::Handle;
 use crate::catalog::ROOT;
 use crate::error::Error;
 use crate::error::Result;
 use crate::policy;
+use crate::policy::Refusal;
 use crate::policy::Request;
 use crate::policy::name::Name;
 use crate::policy::name::StorePath;
@@ -58,6 +61,14 @@ impl WormFs {
     pub fn lookup(&self, place: Place, parent: u64, name: &[u8]) -> Result<Attributes> {
         let state = self.state.read();
         attributes(&state, place, parent)?;
+        let item = match Item::of(parent) {
+            Some(item) => Some(item.find(&state, name)?),
+            None if parent == ROOT && name == carry::NAME => Some(Item::Root.entry().id),
+            None => None,
+        };
+        if let Some(id) = item {
+            return attributes(&state, place, id);
+        }
         state.directory(parent)?;
         match name {
             b"." => return attributes(&state, place, parent),
@@ -81,6 +92,9 @@ impl WormFs {
     /// # Errors
     /// [`Error::Corrupt`] when its data is not what the ledger says.
     pub fn open_to_read(&self, place: Place, id: u64) -> Result<(HandleId, Content)> {
+        if let Some(item) = Item::of(id) {
+            return self.open_carried(place, item);
+        }
         let now_ms = self.now_ms();
         let (path, size, waiting) = {
             let state = self.state.read();
@@ -161,6 +175,11 @@ impl WormFs {
             Handle::Reader(file) => (file, u64::MAX),
             // A write that is not whole does not count.
             Handle::Log(handle) => (&handle.file, handle.log.bytes()),
+            Handle::Text(text) => return Ok(self.read_text(text, offset, buffer)),
+            Handle::Segment(file, number) => {
+                let read = self.read_segment(file, *number, offset, buffer);
+                return read.map_err(Error::store("read the ledger"));
+            }
             Handle::Directory(_) => return Err(Error::IsADirectory),
         };
         let most = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -188,6 +207,7 @@ impl WormFs {
             Handle::Writer(open) | Handle::Watcher(open) => &open.file,
             Handle::Reader(file) => file,
             Handle::Log(handle) => &handle.file,
+            Handle::Text(_) | Handle::Segment(..) => return Err(Refusal::BadValue.into()),
             Handle::Directory(_) => return Err(Error::IsADirectory),
         };
         let from = if hole {
@@ -205,6 +225,10 @@ impl WormFs {
     pub fn open_directory(&self, place: Place, id: u64) -> Result<HandleId> {
         let state = self.state.read();
         attributes(&state, place, id)?;
+        if let Some(item) = Item::of(id) {
+            let entries = item.entries(&state)?;
+            return self.handles.add_reader(Handle::Directory(Arc::new(entries)));
+        }
         let directory = state.directory(id)?;
         let mut entries = Vec::with_capacity(directory.children.len() + 2);
         let of = |id, name: &[u8]| {
@@ -219,6 +243,9 @@ impl WormFs {
         let above = if place.number(id) == ROOT { id } else { directory.parent };
         entries.extend(of(above, b".."));
         entries.extend(directory.children.iter().filter_map(|(n, id)| of(*id, n.as_bytes())));
+        if id == ROOT && matches!(place, Place::View { .. }) {
+            entries.push(Item::Root.entry());
+        }
         let pending = state.pending.range((id, Name::first())..);
         let pending = pending.take_while(|((parent, _), _)| *parent == id);
         entries.extend(
@@ -236,9 +263,12 @@ impl WormFs {
     pub fn entries(&self, handle: HandleId) -> Result<Arc<Vec<Entry>>> {
         match self.handles.get(handle)? {
             Handle::Directory(entries) => Ok(entries),
-            Handle::Writer(_) | Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) => {
-                Err(Error::BadHandle)
-            }
+            Handle::Writer(_)
+            | Handle::Watcher(_)
+            | Handle::Reader(_)
+            | Handle::Log(_)
+            | Handle::Text(_)
+            | Handle::Segment(..) => Err(Error::BadHandle),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use parking_lot::RwLock;
 
 use super::WormFs;
+use super::carry::Carry;
 use super::end::Parts;
 use super::end::incomplete;
 use super::handles::Handles;
@@ -103,6 +105,7 @@ impl WormFs {
         let noted = catalog.anchor.doubt(&reading);
         let unsigned = catalog.seq - signed;
         let mut state = State::new(catalog);
+        state.carry = Carry::new(&store, &end, signed).map_err(disk("read the ledger"))?;
         state.doubt(Doubt::Clock, clock.doubt());
         state.doubt(Doubt::Noted, noted);
         state.comparing = true;
@@ -114,13 +117,12 @@ impl WormFs {
         for before in unmade {
             ended.send(before).map_err(|error| disk("begin")(std::io::Error::other(error)))?;
         }
-        let (writer_state, writer_clock) = (Arc::clone(&state), Arc::clone(&clock));
         let writer = Writer {
             ledger,
             root,
             signer,
-            state: writer_state,
-            clock: writer_clock,
+            state: Arc::clone(&state),
+            clock: Arc::clone(&clock),
             segment_bytes,
             ended,
         };
@@ -159,17 +161,17 @@ impl WormFs {
     /// [`OpenError`]
     pub fn show(path: &std::path::Path, clock: Arc<dyn Clock>) -> Result<Arc<Self>, OpenError> {
         let (store, loaded) = Store::open(path, Access::Look)?;
-        let open = store.scan_open().map_err(|source| OpenError::Disk {
-            doing: format!("list the open files of {}", path.display()),
-            source,
-        })?;
-        let wanted = recover::wanted(&loaded.catalog, &open);
-        let data = store.look_at(wanted).map_err(|source| OpenError::Disk {
-            doing: format!("look at the data of {}", path.display()),
-            source,
-        })?;
-        let mut state = State::new(loaded.catalog);
+        let disk = |doing: &str| {
+            let doing = format!("{doing} of {}", path.display());
+            move |source| OpenError::Disk { doing, source }
+        };
+        let open = store.scan_open().map_err(disk("list the open files"))?;
+        let Loaded { catalog, end, signed, .. } = loaded;
+        let data = store.look_at(recover::wanted(&catalog, &open));
+        let data = data.map_err(disk("look at the data"))?;
+        let mut state = State::new(catalog);
         state.find_logs(&data);
+        state.carry = Carry::new(&store, &end, signed).map_err(disk("read the ledger"))?;
         for (name, _) in open {
             if let Some(decoded) = OpenName::decode(&name)
                 && state.catalog.get_file(decoded.id).is_some()
@@ -203,6 +205,7 @@ impl WormFs {
             room: Arc::new(room),
             ending: AtomicBool::new(false),
             background: Mutex::new(Vec::new()),
+            carried: AtomicU64::new(0),
         }
     }
 

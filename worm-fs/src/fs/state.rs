@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::carry::Carry;
+use super::carry::Item;
 use super::log_file::LogFile;
 use super::meter::Meter;
 use super::meter::Share;
@@ -66,6 +68,8 @@ pub(crate) struct State {
     scarce: BTreeMap<Scarce, String>,
     /// The data is still being compared with the ledger: nobody knows all strays yet.
     pub(crate) comparing: bool,
+    /// What the view shows of the ledger.
+    pub(crate) carry: Carry,
     /// Why nothing is accepted any more.
     pub(crate) stopped: Option<String>,
 }
@@ -109,6 +113,7 @@ impl State {
             damaged: BTreeMap::new(),
             scarce: BTreeMap::new(),
             comparing: false,
+            carry: Carry::default(),
             stopped: None,
         }
     }
@@ -193,6 +198,8 @@ impl State {
             Some(Node::Directory(directory)) => Ok(directory),
             Some(Node::File(_)) => Err(Error::NotADirectory),
             None if self.open.contains_key(&id) => Err(Error::NotADirectory),
+            // Nothing is made or removed there, through whatever place.
+            None if Item::of(id).is_some() => Err(Refusal::ReadOnlyView.into()),
             None => Err(Error::NotFound),
         }
     }

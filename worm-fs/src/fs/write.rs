@@ -166,9 +166,12 @@ impl WormFs {
             Handle::Writer(open) => {
                 Ok(policy::verdict(request, Target::File(open.file_state(true)))?)
             }
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) | Handle::Directory(_) => {
-                self.allowed(place, id, request)
-            }
+            Handle::Watcher(_)
+            | Handle::Reader(_)
+            | Handle::Log(_)
+            | Handle::Text(_)
+            | Handle::Segment(..)
+            | Handle::Directory(_) => self.allowed(place, id, request),
         }
     }
 
@@ -192,7 +195,11 @@ impl WormFs {
         match self.handles.get(handle)? {
             Handle::Writer(open) => open.write(offset, bytes, &self.clock.read()),
             Handle::Log(log) => self.append(&log, bytes),
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => Err(Error::BadHandle),
+            Handle::Watcher(_)
+            | Handle::Reader(_)
+            | Handle::Text(_)
+            | Handle::Segment(..)
+            | Handle::Directory(_) => Err(Error::BadHandle),
         }
     }
 
@@ -285,8 +292,12 @@ impl WormFs {
         match self.handles.get(handle)? {
             Handle::Writer(open) => open.sync(),
             Handle::Log(LogHandle { log, file, appends: Some(_) }) => log.sync(&file),
-            Handle::Log(_) => Ok(()),
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_) => Ok(()),
+            Handle::Watcher(_)
+            | Handle::Reader(_)
+            | Handle::Log(_)
+            | Handle::Text(_)
+            | Handle::Segment(..)
+            | Handle::Directory(_) => Ok(()),
         }
     }
 
@@ -297,6 +308,7 @@ impl WormFs {
             Ok(Handle::Writer(open)) => open.has_unsynced(),
             Ok(Handle::Log(LogHandle { log, appends: Some(_), .. })) => log.has_unsynced(),
             Ok(Handle::Log(_) | Handle::Watcher(_) | Handle::Reader(_) | Handle::Directory(_))
+            | Ok(Handle::Text(_) | Handle::Segment(..))
             | Err(_) => false,
         }
     }
@@ -310,7 +322,12 @@ impl WormFs {
         let open = match self.handles.get(handle)? {
             Handle::Writer(open) => open,
             // A descriptor that only reads: the policy says why not.
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) | Handle::Directory(_) => {
+            Handle::Watcher(_)
+            | Handle::Reader(_)
+            | Handle::Log(_)
+            | Handle::Text(_)
+            | Handle::Segment(..)
+            | Handle::Directory(_) => {
                 return self.allowed(place, id, control.request());
             }
         };
@@ -345,9 +362,12 @@ impl WormFs {
                 open.is_closed();
                 Ok(open.end(Ending::LastClose).map(|ended| Finish { open, ended }))
             }
-            Handle::Watcher(_) | Handle::Reader(_) | Handle::Log(_) | Handle::Directory(_) => {
-                Ok(None)
-            }
+            Handle::Watcher(_)
+            | Handle::Reader(_)
+            | Handle::Log(_)
+            | Handle::Text(_)
+            | Handle::Segment(..)
+            | Handle::Directory(_) => Ok(None),
         }
     }
 

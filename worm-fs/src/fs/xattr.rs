@@ -6,6 +6,7 @@ use super::Caller;
 use super::Place;
 use super::WormFs;
 use super::attributes::attributes;
+use super::carry::Item;
 use super::open_file::Outcome;
 use crate::catalog::Node;
 use crate::clock::rfc3339;
@@ -39,6 +40,9 @@ impl WormFs {
     pub fn xattrs(&self, place: Place, id: u64) -> Result<Vec<&'static str>> {
         attributes(&self.state.read(), place, id)?;
         let mut names = vec![STORE];
+        if Item::of(id).is_some() {
+            return Ok(names);
+        }
         let state = self.state.read();
         if state.catalog.get_directory(id).is_some() {
             names.extend(state.catalog.class_of(id).map(|_| CLASS));
@@ -69,6 +73,7 @@ impl WormFs {
         attributes(&self.state.read(), place, id)?;
         let Ok(name) = std::str::from_utf8(name) else { return Err(Error::NoAttribute) };
         match name {
+            _ if name != STORE && Item::of(id).is_some() => Err(Error::NoAttribute),
             STORE => Ok(self.store.id.clone().into_bytes()),
             CLASS => self.class_name(id),
             STATE if !self.is_directory(id) => Ok(self.state_name(id)?.into()),

@@ -202,26 +202,10 @@ impl Store {
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(entries)
     }
-
-    /// Everything in `data/`, with its path.
-    pub(crate) fn scan_data(&self) -> io::Result<BTreeMap<StorePath, Found>> {
-        let mut all = BTreeMap::new();
-        let mut left = vec![StorePath::root()];
-        while let Some(path) = left.pop() {
-            let dir = durable::open_directory(&self.data, path.as_bytes())?;
-            for (name, found) in scan(&dir)? {
-                let path = path.join(&name);
-                if found == Found::Directory {
-                    left.push(path.clone());
-                }
-                all.insert(path, found);
-            }
-        }
-        Ok(all)
-    }
 }
 
-fn scan(dir: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Found)>> {
+/// Everything in a directory. What goes meanwhile is left out.
+pub(crate) fn scan(dir: &OwnedFd) -> io::Result<Vec<(Vec<u8>, Found)>> {
     let mut entries = Vec::new();
     for entry in Dir::read_from(dir)? {
         let entry = entry?;
