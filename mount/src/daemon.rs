@@ -42,6 +42,7 @@ use crate::run_file::Note;
 use crate::run_file::RunFile;
 use crate::sandbox;
 use crate::sandbox::Needs;
+use crate::scrubber::Scrubber;
 use crate::target;
 use crate::watch::MountTable;
 use crate::watch::Watch;
@@ -127,15 +128,17 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
     let housekeeper = housekeep(Arc::clone(&alarms), stopped);
     let (stop_recording, recording_stopped) = channel();
     let recorder = record_logs(Arc::clone(&fs), recording_stopped);
+    let scrubber = Scrubber::start(Arc::clone(&fs), plan.config.scrub);
     tracing::info!(store = %plan.store.display(), at = %plan.mountpoint.display(), "serving");
     if args.report_ready {
         say(READY);
         leave_terminal();
     }
-    if housekeeper.is_ok() && recorder.is_ok() {
+    if housekeeper.is_ok() && recorder.is_ok() && scrubber.is_ok() {
         wait(&mounts, signals, &watch, &alarms);
     }
     drop((stop, stop_recording));
+    let scrubbing = scrubber.map(drop);
     let descriptors = take_away(mounts, &keeper);
     let threads = [housekeeper, recorder].map(|thread| thread.map(|one| drop(one.join())));
     doors.close();
@@ -144,6 +147,7 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
         note.remove();
     }
     threads.into_iter().collect::<Outcome>()?;
+    scrubbing?;
     tracing::info!("ended");
     Ok(())
 }

@@ -24,6 +24,7 @@ mod private;
 mod retention;
 mod run_file;
 mod sandbox;
+mod scrubber;
 mod status;
 mod subject;
 mod target;

@@ -9,6 +9,7 @@ use worm_fs::report::ClassRow;
 use worm_fs::report::Room;
 use worm_fs::report::Serving;
 use worm_fs::report::Status;
+use worm_fs::report::Unread;
 use worm_fs::store::layout::STORE_JSON;
 
 use crate::cli::admin::StatusArgs;
@@ -75,6 +76,7 @@ fn print(glance: &Glance, directory: Option<&Path>) {
         clock,
         lag_seconds,
         room,
+        unread,
         classes,
         daemon,
         alarms,
@@ -99,6 +101,9 @@ fn print(glance: &Glance, directory: Option<&Path>) {
         let percent = free.saturating_mul(100) / (*all).max(1);
         let (free, all) = (bytes(*free), bytes(*all));
         say(format_args!("disk     {free} of {all} free ({percent} %)"));
+    }
+    if let Some(Unread { path, seconds }) = unread {
+        say(format_args!("scrub    {} since all was read: {path}", span(*seconds)));
     }
     say("");
     say(format_args!(

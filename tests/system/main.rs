@@ -18,6 +18,7 @@ mod promise;
 mod races;
 mod reference;
 mod sandbox;
+mod scrub;
 mod shell;
 mod start;
 mod tidy;

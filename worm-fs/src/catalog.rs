@@ -3,9 +3,11 @@
 mod check;
 mod fold;
 mod groups;
+mod scrub;
 mod snapshot;
 mod usage;
 
+pub use scrub::Pass;
 pub(crate) use snapshot::Decoder;
 
 use std::collections::BTreeMap;
@@ -168,6 +170,8 @@ pub struct Catalog {
     pub credits: Vec<Credit>,
     /// Downtime that the system clock showed and that nobody credited, in milliseconds.
     pub uncredited_ms: i64,
+    /// What was read again.
+    pub pass: Pass,
     /// Files that this run removed, by path, with their length: a crash may have come before
     /// their data was unlinked.
     pub removed: HashMap<StorePath, u64>,
@@ -212,6 +216,7 @@ impl Catalog {
             anchor: Anchor { clock_ms: first.clock_ms, reading: reading.clone() },
             credits: Vec::new(),
             uncredited_ms: 0,
+            pass: Pass::none(first.clock_ms),
             removed: HashMap::new(),
             snapshot: None,
             nodes: HashMap::from([(ROOT, Node::Directory(root))]),

@@ -1,6 +1,7 @@
 //! PURE: `worm.toml`, the classes and their rules.
 
 mod limits;
+mod scrub;
 mod size;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde::Serializer;
 
 pub use limits::Limits;
+pub use scrub::Scrub;
 pub use size::Size;
 
 use crate::clock::DAY_MS;
@@ -35,6 +37,9 @@ pub struct Config {
     /// The room of the disk that no class can take.
     #[serde(default)]
     pub reserve: Option<Size>,
+    /// How everything is read again in the background.
+    #[serde(default)]
+    pub scrub: Scrub,
     /// The classes by their name, which is the name of their directory.
     #[serde(rename = "class")]
     pub classes: BTreeMap<String, ClassRule>,
@@ -153,7 +158,7 @@ impl Default for Config {
             class("daily", 7 * DAY_MS),
             class("weekly", 28 * DAY_MS),
         ];
-        Self { reserve: None, classes: classes.into() }
+        Self { reserve: None, scrub: Scrub::default(), classes: classes.into() }
     }
 }
 

@@ -88,6 +88,15 @@ impl Room {
     }
 }
 
+/// The sealed file that was not read for the longest time.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Unread {
+    /// Where it is below the mount, percent-encoded.
+    pub path: String,
+    /// How many seconds ago it was sealed, or the pass that read it began.
+    pub seconds: i64,
+}
+
 /// What only a daemon knows.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Serving {
@@ -127,6 +136,9 @@ pub struct Status {
     /// The disk that it is on, where that can be asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<Room>,
+    /// The sealed file that was not read for the longest time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unread>,
     /// Its classes.
     pub classes: Vec<ClassRow>,
     /// What its daemon says of itself, where it could be asked.
@@ -225,6 +237,10 @@ pub fn status(
         clock: rfc3339(now.clock_ms),
         lag_seconds: now.lag_ms / 1000,
         room,
+        unread: catalog.oldest_read().map(|(id, read_ms)| Unread {
+            path: catalog.path(id).to_string(),
+            seconds: now.clock_ms.saturating_sub(read_ms) / 1000,
+        }),
         classes: classes(catalog),
         daemon,
         alarms,

@@ -1,4 +1,4 @@
-//! The one system call that no safe crate offers.
+//! The system calls that no safe crate offers.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -17,10 +17,18 @@ pub(crate) fn start_writing_back(file: &File, offset: u64, bytes: u64) {
 }
 
 /// Lets every other thread go first, with the processor and, where the disk's scheduler knows
-/// of it, with the disk.
+/// such priorities, with the disk: see ioprio_set(2). Failures are of no consequence: it is only
+/// politeness.
 pub(crate) fn yield_to_others() {
     // Of the calling thread alone, on Linux.
     if let Err(error) = rustix::process::setpriority_process(None, 10) {
         tracing::debug!(%error, "the priority stays");
     }
+    // Of linux/ioprio.h: IOPRIO_WHO_PROCESS, and IOPRIO_CLASS_IDLE above IOPRIO_CLASS_SHIFT.
+    let (who_process, this_thread, idle): (libc::c_long, libc::c_long, libc::c_long) =
+        (1, 0, 3 << 13);
+    #[expect(unsafe_code, reason = "no safe crate offers ioprio_set")]
+    // SAFETY: the call takes numbers only and touches no memory of ours.
+    let polite = unsafe { libc::syscall(libc::SYS_ioprio_set, who_process, this_thread, idle) };
+    tracing::trace!(polite);
 }

@@ -68,6 +68,7 @@ pub(super) fn words(line: &Line) -> String {
                 because(Some(reason))
             )
         }
+        Event::Scrubbed { through, damaged, .. } => scrubbed(*through, damaged.len()),
         Event::Snapshot(snapshot) => format!(
             "a snapshot was written of what was alive after line {} ({})",
             snapshot.up_to,
@@ -99,6 +100,7 @@ pub(super) fn paths(event: &Event) -> impl Iterator<Item = &StorePath> {
         | Event::Held { .. }
         | Event::HoldLifted { .. }
         | Event::Released { .. }
+        | Event::Scrubbed { .. }
         | Event::Snapshot(_)
         | Event::Removed { .. } => None,
     };
@@ -124,9 +126,18 @@ pub(crate) fn moves_the_clock(event: &Event) -> bool {
         | Event::Held { .. }
         | Event::HoldLifted { .. }
         | Event::Released { .. }
+        | Event::Scrubbed { .. }
         | Event::Snapshot(_)
         | Event::Removed { .. } => false,
     }
+}
+
+fn scrubbed(through: u64, damaged: usize) -> String {
+    let damaged = match damaged {
+        0 => String::new(),
+        n => format!("; {} not what was sealed", crate::words::count(n, "file")),
+    };
+    format!("files up to number {through} were read again{damaged}")
 }
 
 fn started(version: &str, credit_ms: i64, unsigned: u64) -> String {

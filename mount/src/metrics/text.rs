@@ -152,6 +152,7 @@ mod tests {
             clock: String::new(),
             lag_seconds: 5,
             room: Some(Room { bytes: 100, free_bytes: 40 }),
+            unread: None,
             classes: vec![class.clone(), ClassRow { name: "a b".into(), newest: None, ..class }],
             daemon: Some(Serving {
                 version: "0.1.0".into(),

@@ -16,7 +16,7 @@ impl Catalog {
     pub fn check(&self, event: &Event, clock_ms: i64) -> Result<(), String> {
         match event {
             Event::Created { .. } => Err("a store is made once".to_owned()),
-            Event::Started { .. } | Event::Clock { .. } => Ok(()),
+            Event::Started { .. } | Event::Clock { .. } | Event::Scrubbed { .. } => Ok(()),
             Event::Snapshot(snapshot) if snapshot.up_to > self.seq => {
                 Err(format!("snapshot {}: of a line that is not there", snapshot.number))
             }

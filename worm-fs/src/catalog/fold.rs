@@ -54,6 +54,10 @@ impl Catalog {
                 self.anchor = Anchor { clock_ms: line.clock_ms, reading: reading.clone() };
                 Ok(())
             }
+            Event::Scrubbed { pass_ms, through, damaged } => {
+                self.pass.follow(*pass_ms, *through, damaged);
+                Ok(())
+            }
             Event::Class { id, path, rule } => self.class(line, *id, path, rule),
             Event::DirectoryMade { id, path, mode, uid, gid } => {
                 let directory =
@@ -87,8 +91,7 @@ impl Catalog {
                 Ok(())
             }
             Event::Held { id, hold, reason, by, .. } => {
-                let hold = (hold.clone(), reason.clone(), *by);
-                self.hold(line, *id, hold);
+                self.hold(line, *id, (hold.clone(), reason.clone(), *by));
                 Ok(())
             }
             Event::HoldLifted { id, hold, .. } => {

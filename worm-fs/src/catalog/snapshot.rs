@@ -1,9 +1,7 @@
 //! PURE: a catalog as lines of text, and back. What is alive can so be known without reading the
-//! ledger from its first line.
-//!
-//! Each line is a JSON object with one key, which says what the line is: first `snapshot`, then
-//! `credit`, `removed`, `hold`, `usage`, `directory` (parents before what is in them) and `file`. The same catalog
-//! always gives the same bytes.
+//! ledger from its first line. Each line is a JSON object with one key, which says what it is: first
+//! `snapshot`, then `credit`, `removed`, `hold`, `usage`, `directory` (parents before what is in them)
+//! and `file`. The same catalog always gives the same bytes.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,6 +15,7 @@ use super::Directory;
 use super::File;
 use super::Hold;
 use super::Node;
+use super::Pass;
 use super::ROOT;
 use super::Usage;
 use crate::clock::Anchor;
@@ -50,6 +49,8 @@ struct Header {
     head: Digest,
     anchor: Anchor,
     uncredited_ms: i64,
+    /// What was read again.
+    pass: Pass,
     next_id: u64,
     /// The snapshot recorded before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,6 +76,7 @@ impl Catalog {
             nodes,
             holds,
             uncredited_ms,
+            pass,
             usage,
         } = self;
         let holds = holds.iter().flat_map(|(id, holds)| holds.iter().map(|hold| (*id, hold)));
@@ -88,6 +90,7 @@ impl Catalog {
             head: *head,
             anchor: anchor.clone(),
             uncredited_ms: *uncredited_ms,
+            pass: pass.clone(),
             next_id: *next_id,
             before: snapshot.clone(),
             rows: rows as u64,
@@ -212,12 +215,10 @@ impl Decoder {
             .collect();
         for (main, sidecars) in groups {
             for sidecar in sidecars {
-                match catalog.nodes.get_mut(&sidecar) {
-                    Some(Node::File(file)) => file.main = Some(main),
-                    Some(Node::Directory(_)) | None => {
-                        return Err(format!("sidecar {sidecar} of {main} is not there"));
-                    }
-                }
+                let Some(Node::File(file)) = catalog.nodes.get_mut(&sidecar) else {
+                    return Err(format!("sidecar {sidecar} of {main} is not there"));
+                };
+                file.main = Some(main);
             }
         }
         Ok(catalog)
@@ -225,8 +226,19 @@ impl Decoder {
 }
 
 fn begin(header: Header) -> Result<Catalog, String> {
-    let Header { format, store, key, seq, head, anchor, uncredited_ms, next_id, before, rows: _ } =
-        header;
+    let Header {
+        format,
+        store,
+        key,
+        seq,
+        head,
+        anchor,
+        uncredited_ms,
+        pass,
+        next_id,
+        before,
+        rows: _,
+    } = header;
     if format > FORMAT {
         return Err(format!("its format {format} is of a newer version"));
     }
@@ -243,6 +255,7 @@ fn begin(header: Header) -> Result<Catalog, String> {
         nodes: HashMap::new(),
         holds: BTreeMap::new(),
         uncredited_ms,
+        pass,
         usage: BTreeMap::new(),
     })
 }

@@ -82,6 +82,7 @@ impl Catalog {
             | Event::Started { .. }
             | Event::Clock { .. }
             | Event::Snapshot(_)
+            | Event::Scrubbed { .. }
             | Event::ClockCredited { .. }
             | Event::Class { .. }
             | Event::Held { .. }

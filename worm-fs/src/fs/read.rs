@@ -14,6 +14,7 @@ use super::attributes::attributes;
 use super::carry;
 use super::carry::Item;
 use super::handles::Handle;
+use super::state::State;
 use crate::catalog::ROOT;
 use crate::error::Error;
 use crate::error::Result;
@@ -44,13 +45,23 @@ pub enum Content {
 }
 
 /// Where the data of a finished file is.
-enum Waiting {
+pub(crate) enum Waiting {
     /// In its place.
     Placed,
     /// In its place, or still in `open/` under this name.
     OnItsWay(Vec<u8>),
     /// In `open/` under this name, for good.
     Unplaced(Vec<u8>),
+}
+
+/// Where the data of a finished file is.
+pub(crate) fn waiting(state: &State, id: u64) -> Waiting {
+    let open = state.open.get(&id).map(|open| open.open_name().encode());
+    match state.unplaced.get(&id) {
+        // Something else stands in its place.
+        Some(name) => Waiting::Unplaced(name.clone()),
+        None => open.map_or(Waiting::Placed, Waiting::OnItsWay),
+    }
 }
 
 impl WormFs {
@@ -111,13 +122,7 @@ impl WormFs {
                 return Ok((self.open_log(log, false)?, Content::Changing));
             }
             let file = state.catalog.get_file(id).ok_or(Error::IsADirectory)?;
-            let open = state.open.get(&id).map(|open| open.open_name().encode());
-            let waiting = match state.unplaced.get(&id) {
-                // Something else stands in its place.
-                Some(name) => Waiting::Unplaced(name.clone()),
-                None => open.map_or(Waiting::Placed, Waiting::OnItsWay),
-            };
-            (state.catalog.path(id), file.size, waiting)
+            (state.catalog.path(id), file.size, waiting(&state, id))
         };
         let damaged = |what: String| {
             self.state.write().damage(id, &what);
@@ -145,7 +150,11 @@ impl WormFs {
 
     /// Opens the data of a finished file, which may at this moment be on its way from `open/` to
     /// its place: it is looked for there, then here, then there again.
-    fn open_finished(&self, path: &StorePath, waiting: &Waiting) -> std::io::Result<File> {
+    pub(crate) fn open_finished(
+        &self,
+        path: &StorePath,
+        waiting: &Waiting,
+    ) -> std::io::Result<File> {
         let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
         match waiting {
             Waiting::Placed => self.store.open_data(path),

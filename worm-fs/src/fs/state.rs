@@ -96,6 +96,8 @@ pub(crate) enum Scarce {
 
 impl State {
     pub(crate) fn new(catalog: Catalog) -> Self {
+        let what = "it was not what was sealed when it was read last";
+        let damaged = catalog.pass.damaged.iter().map(|id| (*id, what.to_owned())).collect();
         Self {
             next_id: catalog.next_id,
             catalog,
@@ -110,7 +112,7 @@ impl State {
             disk_bytes: 0,
             alarms: Vec::new(),
             doubts: BTreeMap::new(),
-            damaged: BTreeMap::new(),
+            damaged,
             scarce: BTreeMap::new(),
             comparing: false,
             carry: Carry::default(),
@@ -135,6 +137,13 @@ impl State {
         let path = self.catalog.path(id);
         if self.damaged.insert(id, what.to_owned()).is_none() {
             tracing::error!(%path, what, "damaged");
+        }
+    }
+
+    /// Notes that the data of a file was read and is what was sealed.
+    pub(crate) fn found_right(&mut self, id: u64) {
+        if self.damaged.remove(&id).is_some() {
+            tracing::info!(path = %self.catalog.path(id), "it is what was sealed again");
         }
     }
 

@@ -67,6 +67,16 @@ pub enum Event {
         /// The machine's clocks.
         reading: Reading,
     },
+    /// Sealed files were read again and compared with their digests.
+    Scrubbed {
+        /// When this pass over all files began, on the retention clock.
+        pass_ms: i64,
+        /// Every file up to this number was read that was sealed then.
+        through: u64,
+        /// Numbers of files that are not what was sealed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        damaged: Vec<u64>,
+    },
     /// A class was made, or its rule changed.
     Class {
         /// Number of its directory; the next number is that of its `.incomplete`.
@@ -285,6 +295,7 @@ impl Event {
             Self::Created { .. }
             | Self::Started { .. }
             | Self::Clock { .. }
+            | Self::Scrubbed { .. }
             | Self::ClockCredited { .. }
             | Self::Snapshot(_) => None,
             Self::DirectoryChanged { id, .. } => Some((*id, None)),
@@ -315,6 +326,8 @@ impl Event {
             | Self::HoldLifted { .. }
             | Self::Released { .. }
             | Self::ClockCredited { .. }
+            // It could hide damage.
+            | Self::Scrubbed { .. }
             | Self::Snapshot(_) => true,
             Self::Created { .. }
             | Self::Started { .. }
@@ -340,6 +353,7 @@ impl Event {
             Self::Created { .. }
             | Self::Started { .. }
             | Self::Clock { .. }
+            | Self::Scrubbed { .. }
             | Self::ClockCredited { .. }
             | Self::Class { .. }
             | Self::DirectoryMade { .. }
