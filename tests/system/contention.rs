@@ -24,6 +24,10 @@ const BYTES: usize = 300_000;
 /// The ioctl that seals a file.
 const COMMIT: u32 = 0xF502;
 
+/// Room for all rounds of a long run.
+const RULES: &str = "[class.daily]\nretention = \"7d\"\n\n\
+                     [class.daily.limits]\ncreates_per_day = 1000000\nfiles = 1000000\n";
+
 fn count() -> usize {
     rounds(500, 10_000)
 }
@@ -36,7 +40,10 @@ fn errno(error: &std::io::Error) -> i32 {
 /// its own, and looks at the store afterwards.
 fn race(threads: &str, round: impl Fn(&Path, usize)) {
     let daemon = Daemon::prepare();
-    daemon.mount(&["--threads", threads]).success();
+    let config = daemon.directory().join("worm.toml");
+    std::fs::File::create(&config).unwrap().write_all(RULES.as_bytes()).unwrap();
+    let serve = ["--threads", threads, "--config", config.to_str().unwrap()];
+    daemon.mount(&serve).success();
     for number in 0..count() {
         // Not all in one directory: those of thousands are another test.
         let directory = daemon.active().join(format!("daily/{}", number / 100));
@@ -45,7 +52,7 @@ fn race(threads: &str, round: impl Fn(&Path, usize)) {
     }
     assert_eq!(daemon.verify()["problems"], serde_json::json!([]));
     daemon.worm("umount", &daemon.active(), &[]).success();
-    daemon.mount(&[]).success();
+    daemon.mount(&serve).success();
     assert_eq!(daemon.verify()["problems"], serde_json::json!([]));
 }
 
