@@ -20,7 +20,8 @@ fn of_store(worm: &dyn Session, name: &str) -> Vec<u8> {
 worm_test!(the_view_shows_head_ledger_and_key_to_carry_away, |worm| {
     worm.put(b"hourly/x", b"bytes");
     let view = worm.view();
-    assert_eq!(view.list(b"").unwrap(), [&b".worm"[..], b"daily", b"guest", b"hourly"]);
+    let all = [&b".worm"[..], b"daily", b"guest", b"hourly", b"logs"];
+    assert_eq!(view.list(b"").unwrap(), all);
     assert_eq!(view.list(b".worm").unwrap(), [&b"head"[..], b"ledger", b"store.json"]);
     assert_eq!(view.list(b".worm/ledger").unwrap(), [b"000001.jsonl"]);
     for (name, of) in [
