@@ -15,7 +15,6 @@ use system_tests::session::End;
 use system_tests::session::InProcess;
 use system_tests::session::Session;
 use system_tests::worm_test;
-use worm_fs::fs::Control;
 use worm_fs::record::Digest;
 use worm_fs::store::OpenError;
 use worm_fs::verify::Kind;
@@ -229,26 +228,6 @@ fn two_exchanged_files_are_found() {
     for (found, of) in problems(worm).iter().zip(["hourly/b", "hourly/a"]) {
         assert!(found.ends_with(&format!("they are those of {of}")), "{found}");
     }
-}
-
-/// Nothing was promised of the bytes of what was never finished, but that they stay.
-#[test]
-fn an_incomplete_file_that_goes_or_changes_its_length_is_found() {
-    let session = InProcess::default();
-    let worm: &dyn Session = &session;
-    let fd = worm.create(b"hourly/x").unwrap();
-    worm.write(fd, b"half").unwrap();
-    worm.control(fd, Control::Abort).unwrap();
-    worm.close(fd).unwrap();
-    let kept = worm.wait_incomplete(b"hourly/x");
-    worm.stop(End::Clean);
-    let path = String::from_utf8(kept.clone()).unwrap();
-    assert_eq!(problems(worm), [""; 0]);
-    let file = File::options().write(true).open(worm.ground().data(&kept)).unwrap();
-    file.set_len(2).unwrap();
-    check_kinds(worm, &[(&path, Kind::Changed)]);
-    std::fs::remove_file(worm.ground().data(&kept)).unwrap();
-    check_kinds(worm, &[(&path, Kind::Missing)]);
 }
 
 #[test]
