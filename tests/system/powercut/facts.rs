@@ -184,8 +184,12 @@ impl Facts {
         }
     }
 
-    /// What was aborted is there as it was.
+    /// What was aborted is there as it was, unless its bytes or its name could not be synced:
+    /// nothing is promised of those.
     fn check_given_up(&self, listing: &Listing, moment: usize) -> Result<(), String> {
+        if self.incomplete_may_lack_bytes {
+            return Ok(());
+        }
         for file in &self.files {
             let told = file.ending == Ending::Abort && file.end.is_some_and(|s| s.must_be(moment));
             if !told || file.broken || file.gone_perhaps(moment) {
