@@ -2,6 +2,7 @@
 //! before that is done, and a name that nobody recorded is taken all the same.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
@@ -143,7 +144,9 @@ fn a_start_with_many_names_finds_what_is_missing_cut_or_added() {
         File::options().write(true).open(path).unwrap().set_len(7).unwrap();
     }
     for name in ["", "zzz", "5000"].map(|name| format!("daily/dir/!{name}")) {
-        File::create_new(worm.ground().data(name.as_bytes())).unwrap();
+        // Not the bytes of a file that is missing: that would be a file renamed.
+        let mut added = File::create_new(worm.ground().data(name.as_bytes())).unwrap();
+        added.write_all(name.as_bytes()).unwrap();
     }
     worm.start().unwrap();
     let mut alarms = worm.fs().alarms();

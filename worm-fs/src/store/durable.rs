@@ -33,11 +33,16 @@ pub(crate) fn open_file(dir: impl AsFd, path: &[u8]) -> io::Result<File> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let open = |flags| rustix::fs::openat2(&dir, path, flags, Mode::empty(), resolve);
     // Not touching the access time needs ownership, which a copy of a store may not give.
-    let fd = match open(flags | OFlags::NOATIME) {
-        Err(Errno::PERM) => open(flags)?,
-        other => other?,
+    let opened = match open(flags | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(flags),
+        other => other,
     };
-    Ok(fd.into())
+    match opened {
+        // It was found here and moved elsewhere before the kernel had looked whether it is
+        // beneath: openat2(2), RESOLVE_BENEATH.
+        Err(Errno::XDEV) => Err(Errno::NOENT.into()),
+        opened => Ok(opened?.into()),
+    }
 }
 
 /// Opens a file below `dir` for reading and writing, without following anything out of it.
