@@ -174,11 +174,20 @@ fn take_while_closing(path: &Path, round: usize) {
     assert_eq!(sha256(path), digest, "round {round}");
 }
 
-/// The digest of a file that is closed, when it is sealed.
+/// The digest of a file that is closed, when it is sealed. Until the daemon has heard of the
+/// close there is none.
 fn sealed(path: &Path) -> String {
+    let deadline = std::time::Instant::now() + system_tests::session::SOON;
     let mut value = [0; 64];
-    let length = rustix::fs::getxattr(path, "user.worm.sha256", &mut value);
-    String::from_utf8(value[..length.expect("it is sealed within 30 s")].to_vec()).unwrap()
+    loop {
+        match rustix::fs::getxattr(path, "user.worm.sha256", &mut value) {
+            Ok(length) => return String::from_utf8(value[..length].to_vec()).unwrap(),
+            Err(rustix::io::Errno::NODATA) if std::time::Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            Err(errno) => panic!("{}: {errno}", path.display()),
+        }
+    }
 }
 
 fn write_while_committing(path: &Path, round: usize) {
