@@ -166,6 +166,8 @@ pub(crate) fn put_backup(folder: &Path, stamp: &str, sql: &[u8], tables: &[Table
     let manifest = Manifest {
         format: manifest::FORMAT,
         class: folder.file_name().unwrap().to_str().unwrap().to_owned(),
+        classes: Vec::new(),
+        run_id: None,
         database: "app".to_owned(),
         started_at: Timestamp::UNIX_EPOCH,
         finished_at: Timestamp::UNIX_EPOCH,

@@ -1,4 +1,4 @@
-//! `backup_audit.jsonl`: one line for each run, whatever became of it.
+//! `backup_audit.jsonl`: one line for each run, database and class, whatever became of it.
 //!
 //! A line is written by one `write` at the end of the file and synced. Readers pass over an
 //! unfinished last line; we never write behind one.
@@ -16,14 +16,14 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::exit::Exit;
 
-/// One run, as the log tells it. With `--json` it is also what the program prints.
+/// One database in one class, as the log tells it. With `--json` it is also what the program prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     /// When the line was written (UTC).
     pub ts: Timestamp,
     /// Always `backup`.
     pub event: &'static str,
-    /// The same in the logs of this run.
+    /// The same in all lines of one run.
     pub run_id: String,
     /// The class asked for.
     pub class: String,
@@ -74,6 +74,29 @@ pub struct Problem {
 }
 
 impl Record {
+    /// Of a run that has only begun.
+    pub(crate) fn begun(now: Timestamp, run_id: &str, class: &str, database: &str) -> Self {
+        Self {
+            ts: now,
+            event: "backup",
+            run_id: run_id.to_owned(),
+            class: class.to_owned(),
+            database: database.to_owned(),
+            outcome: "",
+            exit: 0,
+            duration_ms: 0,
+            name: None,
+            wished_name: None,
+            bytes: None,
+            raw_bytes: None,
+            sha256: None,
+            tables: None,
+            rows: None,
+            retain_until: None,
+            error: None,
+        }
+    }
+
     /// Fills in how the run ended.
     pub(crate) fn conclude(&mut self, error: Option<&Error>) {
         let exit = error.map_or(Exit::Done, Error::exit);
@@ -135,25 +158,7 @@ mod tests {
     use super::*;
 
     fn record() -> Record {
-        Record {
-            ts: "2026-01-18T00:00:00Z".parse().unwrap(),
-            event: "backup",
-            run_id: "r".to_owned(),
-            class: "hourly".to_owned(),
-            database: "app".to_owned(),
-            outcome: "",
-            exit: 0,
-            duration_ms: 1,
-            name: None,
-            wished_name: None,
-            bytes: None,
-            raw_bytes: None,
-            sha256: None,
-            tables: None,
-            rows: None,
-            retain_until: None,
-            error: None,
-        }
+        Record::begun("2026-01-18T00:00:00Z".parse().unwrap(), "r", "hourly", "app")
     }
 
     #[test]

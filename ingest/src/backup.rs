@@ -1,14 +1,16 @@
-//! One run: observe, dump, prove, seal, check, describe. Ends in a record and an audit line.
+//! One database, backed up: observe, dump, prove, seal, check, describe.
 //!
 //! The order is the safety. Nothing is created before the database has answered. Nothing is sealed
 //! before it is proven. The manifest comes last, and without it there is no backup: whatever stops
 //! us in between, the worst that is left is a sealed dump that nobody counts.
+//!
+//! One dump serves all classes of a run: the same bytes go into a file of each. What befalls one
+//! class (a full one, for example) ends that file alone.
 
 use std::io;
 use std::io::PipeReader;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -18,6 +20,7 @@ use crate::audit;
 use crate::audit::Record;
 use crate::config::Config;
 use crate::error::Error;
+use crate::job::Part;
 use crate::manifest::DIGEST_SUFFIX;
 use crate::manifest::FORMAT;
 use crate::manifest::MANIFEST_SUFFIX;
@@ -38,81 +41,73 @@ use crate::vault::Attributes;
 use crate::vault::Class;
 use crate::vault::Draft;
 use crate::vault::Kind;
+use crate::vault::Tee;
 use crate::vault::VaultError;
 
 /// After the child was ended, its stream must end in this time.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Makes one backup. The record tells what became of it, also when there is an error.
-///
-/// `cancelled` turns true when the run is to stop.
-pub async fn run(config: &Config, cancelled: watch::Receiver<bool>) -> (Record, Option<Error>) {
-    let (now, clock) = (Timestamp::now(), Instant::now());
-    let mut run = Run { config, now, cancelled, record: first_record(config, now) };
-    let result = run.attempt().await;
-
-    let mut record = run.record;
-    record.duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
-    record.ts = Timestamp::now();
-    record.conclude(result.as_ref().err());
-    let written = audit::append(&config.audit_log, &record);
-    let error = match (result, written) {
-        (result, Ok(())) => result.err(),
-        // A sealed backup is not taken back for the sake of a log.
-        (Ok(()), Err(source)) => Some(Error::AuditLost {
-            name: record.name.clone().unwrap_or_default(),
-            path: config.audit_log.clone(),
-            source,
-        }),
-        (Err(error @ Error::AuditUnwritable { .. }), Err(_)) => Some(error),
-        (Err(error), Err(source)) => {
-            let path = config.audit_log.display();
-            tracing::warn!(%path, %source, "the audit log could not be written either");
-            Some(error)
-        }
-    };
-    record.conclude(error.as_ref());
-    (record, error)
+/// One database and its classes.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) config: Arc<Config>,
+    /// Where it is to be sealed.
+    pub(crate) classes: Vec<String>,
+    /// The run that this is a part of.
+    pub(crate) run_id: String,
+    /// When that began: the name of the backup.
+    pub(crate) now: Timestamp,
 }
 
-fn first_record(config: &Config, now: Timestamp) -> Record {
-    Record {
-        ts: now,
-        event: "backup",
-        run_id: format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"), std::process::id()),
-        class: config.class.clone(),
-        database: config.target.database.clone(),
-        outcome: "",
-        exit: 0,
-        duration_ms: 0,
-        name: None,
-        wished_name: None,
-        bytes: None,
-        raw_bytes: None,
-        sha256: None,
-        tables: None,
-        rows: None,
-        retain_until: None,
-        error: None,
+/// Makes one dump and seals it in every class. There is one part for each class, in their order.
+///
+/// `cancelled` turns true when it is to stop.
+pub(crate) async fn run(order: Order, cancelled: watch::Receiver<bool>) -> Vec<Part> {
+    let database = &order.config.target.database;
+    let record = |class| Record::begun(order.now, &order.run_id, class, database);
+    let parts = order.classes.iter().map(|class| Part { record: record(class), error: None });
+    let mut run = Run { parts: parts.collect(), cancelled, order: &order };
+    if let Err(error) = run.attempt().await {
+        let error = Arc::new(error);
+        for part in run.parts.iter_mut().filter(|part| part.error.is_none()) {
+            part.error = Some(Arc::clone(&error));
+        }
     }
+    run.parts
 }
 
 /// A run under way.
-struct Run<'config> {
-    config: &'config Config,
-    now: Timestamp,
+struct Run<'order> {
+    order: &'order Order,
     cancelled: watch::Receiver<bool>,
-    record: Record,
+    parts: Vec<Part>,
 }
 
-/// What a stream gives back: its result, and the file, which is still a draft.
-type Streaming = JoinHandle<(Result<Streamed, StreamError>, Draft)>;
+/// A class that still takes part.
+struct Seat {
+    /// Its place among the parts.
+    part: usize,
+    class: Arc<Class>,
+}
+
+/// What is common to the backups of all classes.
+struct Dumped {
+    facts: Facts,
+    proven: Proven,
+    streamed: Streamed,
+}
+
+/// What a stream gives back: its result, and the files, which are still drafts.
+type Streaming = JoinHandle<(Result<Streamed, StreamError>, Tee)>;
 
 impl Run<'_> {
+    /// An error befalls all parts that have none of their own yet.
     async fn attempt(&mut self) -> Result<(), Error> {
-        let config = self.config;
-        let class = Class::open(&config.backups, &config.class, config.allow_plain)?;
-        let class = Arc::new(class);
+        let config = &self.order.config;
+        let seats = self.take_seats();
+        if seats.is_empty() {
+            return Ok(());
+        }
         audit::check(&config.audit_log)
             .map_err(|source| Error::AuditUnwritable { path: config.audit_log.clone(), source })?;
         let (target, around) = (config.target.clone(), config.around.clone());
@@ -122,56 +117,88 @@ impl Run<'_> {
             facts = source.observe() => facts?,
             () = stopped(&mut self.cancelled) => return Err(Error::Cancelled),
         };
-        self.record.database.clone_from(&facts.database);
+        for part in &mut self.parts {
+            part.record.database.clone_from(&facts.database);
+        }
 
-        let draft = self.create(&class)?;
+        let tee = self.create(&seats)?;
+        if tee.name().is_none() {
+            self.give_up(&seats, tee);
+            return Ok(());
+        }
         let dump = source.dump(&facts)?;
-        let (draft, proven, streamed) = self.stream(dump, draft, &facts).await?;
+        let (tee, proven, streamed) = self.stream(dump, tee, &seats, &facts).await?;
         for table in &proven.unexpected {
             tracing::warn!(table, "is in the dump although the catalogue did not promise it");
         }
 
         // From here a signal comes too late: a few small files remain, and then it is done.
-        let name = draft.name().to_owned();
-        draft.seal()?;
-        let finished = Timestamp::now();
-        let attributes = class.attributes(&name)?;
-        compare(&name, class.kind(), &streamed, &attributes)?;
-        self.note(&proven, &streamed, &attributes);
-        let manifest = self.manifest(&class, facts, proven, streamed, &attributes, finished);
-        describe(&class, &manifest)
-            .map_err(|source| Error::NoManifest { name, source: Box::new(source) })
-    }
-
-    /// Takes the first free name.
-    fn create(&mut self, class: &Arc<Class>) -> Result<Draft, Error> {
-        let draft = class.create_first_free(name::candidates(self.now))?;
-        let (wished, got) = (name::backup_name(self.now), draft.name().to_owned());
-        if wished != got {
-            tracing::info!(wished, got, "the name was taken, the next free second is used");
-            self.record.wished_name = Some(wished);
+        let dumped = Dumped { facts, proven, streamed };
+        for (seat, draft) in seats.iter().zip(tee.into_drafts()) {
+            let sealed = draft.map_err(Error::from).and_then(|d| self.seal(seat, d, &dumped));
+            self.parts[seat.part].error = sealed.err().map(Arc::new);
         }
-        self.record.name = Some(got);
-        Ok(draft)
+        Ok(())
     }
 
-    /// Carries the dump into the draft, and gives it back only if the dump is proven whole.
+    /// Opens the classes. One that cannot be opened has failed.
+    fn take_seats(&mut self) -> Vec<Seat> {
+        let config = &self.order.config;
+        let mut seats = Vec::with_capacity(self.parts.len());
+        for (at, (class, part)) in self.order.classes.iter().zip(&mut self.parts).enumerate() {
+            match Class::open(&config.backups, class, config.allow_plain) {
+                Ok(class) => seats.push(Seat { part: at, class: Arc::new(class) }),
+                Err(error) => part.error = Some(Arc::new(error.into())),
+            }
+        }
+        seats
+    }
+
+    /// Takes the first name that is free in all classes.
+    fn create(&mut self, seats: &[Seat]) -> Result<Tee, Error> {
+        let classes: Vec<Arc<Class>> = seats.iter().map(|seat| Arc::clone(&seat.class)).collect();
+        let tee = Tee::create(&classes, name::candidates(self.order.now))?;
+        let wished = name::backup_name(self.order.now);
+        let Some(got) = tee.name() else { return Ok(tee) };
+        let taken = wished != got;
+        if taken {
+            tracing::info!(wished, got, "the name was taken, the next free second is used");
+        }
+        for (_, seat) in seats.iter().enumerate().filter(|(at, _)| tee.holds(*at)) {
+            let record = &mut self.parts[seat.part].record;
+            record.name = Some(got.to_owned());
+            record.wished_name = taken.then(|| wished.clone());
+        }
+        Ok(tee)
+    }
+
+    /// Notes which classes have failed. The others, if there are any, end with the drafts.
+    fn give_up(&mut self, seats: &[Seat], tee: Tee) {
+        for (seat, draft) in seats.iter().zip(tee.into_drafts()) {
+            if let Err(error) = draft {
+                self.parts[seat.part].error = Some(Arc::new(error.into()));
+            }
+        }
+    }
+
+    /// Carries the dump into the drafts, and gives them back only if the dump is proven whole.
     async fn stream(
         &mut self,
         mut dump: Dump,
-        draft: Draft,
+        tee: Tee,
+        seats: &[Seat],
         facts: &Facts,
-    ) -> Result<(Draft, Proven, Streamed), Error> {
+    ) -> Result<(Tee, Proven, Streamed), Error> {
         let failed = |doing: &str| {
             let doing = doing.to_owned();
             move |source| Error::Stream { doing, source }
         };
         let progress = Arc::new(Progress::default());
         let pipe = dump.take_stdout().map_err(failed("read from pg_dump"))?;
-        let level = self.config.compression.level;
-        let mut streaming = start(pipe, draft, level, Arc::clone(&progress));
+        let level = self.order.config.compression.level;
+        let mut streaming = start(pipe, tee, level, Arc::clone(&progress));
 
-        let patience = self.config.stall_timeout;
+        let patience = self.order.config.stall_timeout;
         let finished = tokio::select! {
             finished = &mut streaming => Ok(finished),
             () = stopped(&mut self.cancelled) => Err(Stop::Cancelled),
@@ -182,17 +209,22 @@ impl Run<'_> {
             Ok(finished) => finished,
             Err(stop) => {
                 let error = stop.end(dump).await;
-                // The draft ends here, or, should the stream hang, with this process.
+                // The drafts end here, or, should the stream hang, with this process.
                 drop(tokio::time::timeout(GRACE, streaming).await);
                 return Err(error);
             }
         };
-        let (streamed, draft) = finished.map_err(|panic| Error::Internal(panic.to_string()))?;
+        let (streamed, tee) = finished.map_err(|panic| Error::Internal(panic.to_string()))?;
         let streamed = match streamed {
             Ok(streamed) => streamed,
             Err(error) => {
                 dump.stop().await;
-                return Err(self.stream_failed(error, &draft));
+                self.give_up(seats, tee);
+                let doing = error.to_string();
+                let (StreamError::Read(source)
+                | StreamError::Compress(source)
+                | StreamError::Write(source)) = error;
+                return Err(Error::Stream { doing, source });
             }
         };
         let ending = tokio::select! {
@@ -208,69 +240,76 @@ impl Run<'_> {
                 if !words.is_empty() {
                     tracing::warn!(words, "pg_dump had something to say");
                 }
-                Ok((draft, proven, streamed))
+                Ok((tee, proven, streamed))
             }
-            Err(flaw) => Err(Error::NotWhole { flaw, words }),
-        }
-    }
-
-    fn stream_failed(&self, error: StreamError, draft: &Draft) -> Error {
-        let doing = error.to_string();
-        match error {
-            StreamError::Write(source) => {
-                let path = self.config.backups.join(&self.config.class).join(draft.name());
-                VaultError::io("write", path, source).into()
-            }
-            StreamError::Read(source) | StreamError::Compress(source) => {
-                Error::Stream { doing, source }
+            Err(flaw) => {
+                self.give_up(seats, tee);
+                Err(Error::NotWhole { flaw, words })
             }
         }
     }
 
-    /// Writes down for the record what the backup holds.
-    fn note(&mut self, proven: &Proven, streamed: &Streamed, attributes: &Attributes) {
-        self.record.bytes = Some(streamed.stored.bytes);
-        self.record.raw_bytes = Some(streamed.raw.bytes);
-        self.record.sha256 = Some(streamed.stored.sha256.clone());
-        self.record.tables = Some(proven.tables.len());
-        self.record.rows = Some(proven.tables.iter().map(|table| table.rows).sum());
-        self.record.retain_until = attributes.retain_until;
+    /// Seals a proven dump in one class, makes sure that it is there, and describes it.
+    fn seal(&mut self, seat: &Seat, draft: Draft, dumped: &Dumped) -> Result<(), Error> {
+        let (class, name) = (&seat.class, draft.name().to_owned());
+        draft.seal()?;
+        let finished = Timestamp::now();
+        let attributes = class.attributes(&name)?;
+        compare(&name, class.kind(), &dumped.streamed, &attributes)?;
+        let record = &mut self.parts[seat.part].record;
+        note(record, dumped, &attributes);
+        let manifest = self.manifest(seat, &name, dumped, &attributes, finished);
+        describe(class, &manifest)
+            .map_err(|source| Error::NoManifest { name, source: Box::new(source) })
     }
 
     fn manifest(
         &self,
-        class: &Class,
-        facts: Facts,
-        proven: Proven,
-        streamed: Streamed,
+        seat: &Seat,
+        name: &str,
+        dumped: &Dumped,
         attributes: &Attributes,
         finished_at: Timestamp,
     ) -> Manifest {
+        let Dumped { facts, proven, streamed } = dumped;
         Manifest {
             format: FORMAT,
-            name: self.record.name.clone().unwrap_or_default(),
-            class: self.config.class.clone(),
-            database: facts.database,
-            started_at: self.now,
+            name: name.to_owned(),
+            class: self.order.classes[seat.part].clone(),
+            classes: self.order.classes.clone(),
+            run_id: Some(self.order.run_id.clone()),
+            database: facts.database.clone(),
+            started_at: self.order.now,
             finished_at,
             agent: concat!("worm-ingest ", env!("CARGO_PKG_VERSION")).to_owned(),
-            server_version: facts.server_version,
+            server_version: facts.server_version.clone(),
             server_version_num: facts.server_version_num,
-            dump_version: facts.dump_version,
-            snapshot: facts.snapshot,
+            dump_version: facts.dump_version.clone(),
+            snapshot: facts.snapshot.clone(),
             database_bytes: facts.database_bytes,
-            compression: self.config.compression.clone(),
-            raw: streamed.raw,
-            stored: streamed.stored,
-            tables: proven.tables,
-            extensions: facts.extensions,
+            compression: self.order.config.compression.clone(),
+            raw: streamed.raw.clone(),
+            stored: streamed.stored.clone(),
+            tables: proven.tables.clone(),
+            extensions: facts.extensions.clone(),
             retain_until: attributes.retain_until,
-            store: match class.kind() {
+            store: match seat.class.kind() {
                 Kind::Worm(store) => Some(store.clone()),
                 Kind::Plain => None,
             },
         }
     }
+}
+
+/// Writes down for the record what the backup holds.
+fn note(record: &mut Record, dumped: &Dumped, attributes: &Attributes) {
+    let Dumped { proven, streamed, .. } = dumped;
+    record.bytes = Some(streamed.stored.bytes);
+    record.raw_bytes = Some(streamed.raw.bytes);
+    record.sha256 = Some(streamed.stored.sha256.clone());
+    record.tables = Some(proven.tables.len());
+    record.rows = Some(proven.tables.iter().map(|table| table.rows).sum());
+    record.retain_until = attributes.retain_until;
 }
 
 /// Why a dump is ended before its own end.
@@ -291,11 +330,11 @@ impl Stop {
     }
 }
 
-/// Starts the stream on threads of its own. It gives the draft back whatever happens.
-fn start(pipe: PipeReader, mut draft: Draft, level: i32, progress: Arc<Progress>) -> Streaming {
+/// Starts the stream on threads of its own. It gives the drafts back whatever happens.
+fn start(pipe: PipeReader, mut tee: Tee, level: i32, progress: Arc<Progress>) -> Streaming {
     tokio::task::spawn_blocking(move || {
-        let result = pipeline::run(pipe, &mut draft, level, &progress);
-        (result, draft)
+        let result = pipeline::run(pipe, &mut tee, level, &progress);
+        (result, tee)
     })
 }
 

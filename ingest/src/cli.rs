@@ -52,8 +52,10 @@ PGPASSWORD, the file named by PGPASSWORD_FILE, PGPASSFILE, /run/secrets/db_passw
 /// The arguments of `backup`.
 #[derive(Args, Clone, Debug)]
 pub struct Backup {
-    /// Retention class: hourly, daily, weekly, or another directory of the mount.
-    pub class: String,
+    /// Retention classes: hourly, daily, weekly, or other directories of the mount. One dump serves
+    /// them all, and each keeps its own copy for its own time.
+    #[arg(required = true, value_name = "CLASS")]
+    pub classes: Vec<String>,
     /// Where the write-once file system is mounted.
     #[arg(long, value_name = "DIR", env = "WORM_BACKUPS", default_value = "/backups/active")]
     pub backups: PathBuf,

@@ -14,7 +14,7 @@ use crate::manifest::Compression;
 /// Arguments that make sense together.
 #[derive(Debug)]
 pub struct Config {
-    pub(crate) class: String,
+    pub(crate) classes: Vec<String>,
     pub(crate) backups: PathBuf,
     pub(crate) audit_log: PathBuf,
     pub(crate) compression: Compression,
@@ -35,13 +35,23 @@ impl Config {
         Self::within(arguments, Surroundings::of_this_process())
     }
 
+    /// The classes that were named.
+    #[must_use]
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
     pub(crate) fn within(arguments: Backup, around: Surroundings) -> Result<Self, Error> {
-        if !is_class_name(&arguments.class) {
-            return Err(Error::Usage(format!(
-                "{:?} is not a class: name a directory of {}, such as hourly",
-                arguments.class,
-                arguments.backups.display()
-            )));
+        for (at, class) in arguments.classes.iter().enumerate() {
+            if !is_class_name(class) {
+                return Err(Error::Usage(format!(
+                    "{class:?} is not a class: name a directory of {}, such as hourly",
+                    arguments.backups.display()
+                )));
+            }
+            if arguments.classes[..at].contains(class) {
+                return Err(Error::Usage(format!("class {class} is named twice")));
+            }
         }
         // An empty variable is an unset one, as everywhere.
         let url = arguments.url.filter(|url| !url.is_empty());
@@ -59,7 +69,7 @@ impl Config {
             (url, None) => url,
         };
         Ok(Self {
-            class: arguments.class,
+            classes: arguments.classes,
             backups: arguments.backups,
             audit_log: arguments.audit_log,
             compression: compression(&arguments.compress)?,
@@ -125,6 +135,13 @@ mod tests {
             let error = config(&[class]).unwrap_err();
             assert_eq!(error.exit().number(), 2, "{class:?}");
         }
+    }
+
+    #[test]
+    fn several_classes_are_named_once_each() {
+        assert_eq!(config(&["hourly", "daily"]).unwrap().classes, ["hourly", "daily"]);
+        let error = config(&["hourly", "daily", "hourly"]).unwrap_err();
+        assert_eq!(error.exit().number(), 2);
     }
 
     #[test]

@@ -176,6 +176,11 @@ impl Error {
         }
     }
 
+    /// Whether there is a good backup all the same.
+    pub(crate) fn leaves_a_backup(&self) -> bool {
+        self.exit() == Exit::Partial
+    }
+
     /// A stable name for logs and alerts.
     #[must_use]
     pub fn code(&self) -> &'static str {

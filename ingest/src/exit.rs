@@ -12,7 +12,7 @@ pub enum Exit {
     Failed = 1,
     /// The command line or the configuration makes no sense.
     Usage = 2,
-    /// The backup is good, but something beside it failed.
+    /// Some backups are good, others or something beside them failed.
     Partial = 3,
     /// A check before the start said no; nothing was written.
     Preflight = 4,
@@ -46,10 +46,11 @@ Exit codes:
    0  the backup is sealed and checked
    1  failed; nothing was left that could be taken for a backup
    2  wrong usage or configuration (also: no such class)
-   3  the backup is good, but its audit line could not be written
+   3  some failed: a class is missing, or the backup is good and its
+      audit line could not be written; the messages say what
    4  refused before the start, nothing was written (login refused,
       no fitting pg_dump, audit log not writable)
-   5  cancelled by a signal
+   5  cancelled by a signal; what was sealed before it stays
    8  the database cannot be reached: try again later
    9  the sealed file differs from what was written, or the mount
       does not tell until when it keeps it: look at once

@@ -1,18 +1,19 @@
 //! The backup agent: streams one PostgreSQL database into a write-once directory and seals the file
 //! only when it is proven whole.
 //!
-//! A run goes `cli` (what was typed) -> `config` (what it means) -> `backup` (observe, dump, prove,
-//! seal, check, describe). What is decided is decided in pure modules (`stream/scan`, `proof`,
+//! A run goes `cli` (what was typed) -> `config` (what it means) -> `job` (which databases, into which
+//! classes) -> `backup` (of one database: observe, dump, prove, seal, check, describe). What is decided is decided in pure modules (`stream/scan`, `proof`,
 //! `name`, `table`, `manifest`), what is done is done in `source/*`, `stream/pipeline` and `vault`.
 //! The agent sees the mount as a directory and has no more power over it than any other program.
 
 pub mod audit;
-pub mod backup;
+mod backup;
 pub mod cli;
 pub mod config;
 mod connect;
 pub mod error;
 pub mod exit;
+pub mod job;
 pub mod logging;
 pub mod manifest;
 mod name;

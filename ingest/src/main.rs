@@ -3,19 +3,21 @@
 use std::io;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
 use worm_ingest::audit::Record;
-use worm_ingest::backup;
 use worm_ingest::cli::Cli;
 use worm_ingest::cli::Command;
 use worm_ingest::cli::LogFormat;
 use worm_ingest::config::Config;
 use worm_ingest::error::Error;
-use worm_ingest::exit::Exit;
+use worm_ingest::job;
+use worm_ingest::job::Job;
+use worm_ingest::job::Outcome;
 use worm_ingest::logging;
 use worm_ingest::summary;
 
@@ -31,29 +33,34 @@ fn main() -> ExitCode {
             Ok(runtime) => runtime,
             Err(error) => return fail(&Error::Internal(error.to_string()), format),
         };
-    let (record, error) = match Config::new(arguments) {
-        Ok(config) => runtime.block_on(run(&config)),
-        Err(error) => (None, Some(error)),
-    };
+    let outcome = Config::new(arguments).and_then(|config| runtime.block_on(run(config)));
     // A thread that waits for a child that cannot be ended must not keep us.
     runtime.shutdown_background();
-
-    if let Some(record) = &record
-        && (json || matches!(error, None | Some(Error::AuditLost { .. })))
-        && let Err(broken) = print(record, json)
-    {
-        tracing::warn!(%broken, "the result could not be printed");
+    match outcome {
+        Ok(outcome) => tell(&outcome, json, format),
+        Err(error) => fail(&error, format),
     }
-    error.map_or(Exit::Done.into(), |error| fail(&error, format))
 }
 
-async fn run(config: &Config) -> (Option<Record>, Option<Error>) {
-    let cancelled = match until_signal() {
-        Ok(cancelled) => cancelled,
-        Err(error) => return (None, Some(Error::Internal(error.to_string()))),
-    };
-    let (record, error) = backup::run(config, cancelled).await;
-    (Some(record), error)
+async fn run(config: Config) -> Result<Outcome, Error> {
+    let cancelled = until_signal().map_err(|error| Error::Internal(error.to_string()))?;
+    let job = Job { classes: config.classes().to_vec(), config: Arc::new(config) };
+    Ok(job::run(&job, cancelled).await)
+}
+
+/// Prints what became of each part, and ends with the number of the whole.
+fn tell(outcome: &Outcome, json: bool, format: LogFormat) -> ExitCode {
+    for part in &outcome.parts {
+        if (json || part.is_good())
+            && let Err(broken) = print(&part.record, json)
+        {
+            tracing::warn!(%broken, "the result could not be printed");
+        }
+    }
+    for error in outcome.errors() {
+        let _its_own = fail(error, format);
+    }
+    outcome.exit().into()
 }
 
 /// Turns true at the first SIGTERM or SIGINT. Not at SIGHUP, which `nohup` is there to ignore.

@@ -23,6 +23,12 @@ pub struct Manifest {
     pub name: String,
     /// Retention class: `hourly`, `daily`, `weekly`, or another directory of the mount.
     pub class: String,
+    /// All classes that the same dump was to be sealed in, this one among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
+    /// The run that made it, as in the audit log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
     /// The database that was dumped.
     pub database: String,
     /// When the dump began (UTC).

@@ -6,6 +6,7 @@
 
 mod draft;
 mod ioctl;
+mod tee;
 
 use std::ffi::OsStr;
 use std::io;
@@ -24,6 +25,7 @@ use rustix::io::Errno;
 
 pub(crate) use self::draft::Draft;
 use self::draft::INCOMPLETE;
+pub(crate) use self::tee::Tee;
 use crate::manifest::DIGEST_SUFFIX;
 use crate::manifest::MANIFEST_SUFFIX;
 
@@ -185,26 +187,6 @@ impl Class {
         &self.path
     }
 
-    /// Starts a file under the first of `names` that is free, with the names of its companions.
-    pub(crate) fn create_first_free(
-        self: &Arc<Self>,
-        names: impl Iterator<Item = String>,
-    ) -> Result<Draft, VaultError> {
-        let mut tried = 0;
-        for name in names {
-            tried += 1;
-            let companions =
-                [DIGEST_SUFFIX, MANIFEST_SUFFIX].map(|suffix| format!("{name}{suffix}"));
-            if self.is_taken(&companions[0])? || self.is_taken(&companions[1])? {
-                continue;
-            }
-            if let Some(draft) = Draft::create(self, &name)? {
-                return Ok(draft);
-            }
-        }
-        Err(VaultError::NoFreeName { path: self.path.clone(), tried })
-    }
-
     /// Writes a whole small file and seals it.
     pub(crate) fn put(self: &Arc<Self>, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
         let taken = || VaultError::io("create", self.path.join(name), Errno::EXIST.into());
@@ -228,6 +210,16 @@ impl Class {
             retain_until: promise(&self.kind, retain_until.as_deref())
                 .map_err(|found| VaultError::NoPromise { path: self.path.join(name), found })?,
         })
+    }
+
+    /// Whether a backup of that name, or a file that would belong to it, is there.
+    fn is_taken_with_companions(&self, name: &str) -> Result<bool, VaultError> {
+        for suffix in ["", DIGEST_SUFFIX, MANIFEST_SUFFIX] {
+            if self.is_taken(&format!("{name}{suffix}"))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn is_taken(&self, name: &str) -> Result<bool, VaultError> {

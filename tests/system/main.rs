@@ -3,6 +3,7 @@
 mod admin;
 mod big;
 mod chain;
+mod classes;
 mod clock;
 mod closed;
 mod containers;

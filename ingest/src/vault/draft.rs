@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::AtFlags;
@@ -76,12 +77,24 @@ impl Draft {
         &self.name
     }
 
+    /// The same on a disk that is always full.
+    #[cfg(test)]
+    pub(super) fn broken(mut self) -> Self {
+        self.file = File::options().write(true).open("/dev/full").unwrap();
+        self
+    }
+
+    /// Where it will be.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.class.path.join(&self.name)
+    }
+
     /// Makes it whole: when this returns, the file is there for good under its name.
     ///
     /// After an error nobody knows whether it is; without a manifest it is no backup either way.
     pub(crate) fn seal(mut self) -> Result<(), VaultError> {
         let class = Arc::clone(&self.class);
-        let path = class.path.join(&self.name);
+        let path = self.path();
         match class.kind {
             Kind::Worm(_) => ioctl::commit(&self.file)
                 .map_err(|errno| VaultError::io("seal", path, errno.into()))?,

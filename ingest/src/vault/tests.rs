@@ -39,7 +39,8 @@ impl Plain {
 }
 
 fn create(class: &Arc<Class>, names: &[&str]) -> Result<Draft, VaultError> {
-    class.create_first_free(names.iter().map(|name| (*name).to_owned()))
+    let tee = Tee::create(&[Arc::clone(class)], names.iter().map(|name| (*name).to_owned()))?;
+    tee.into_drafts().remove(0)
 }
 
 #[test]
@@ -129,4 +130,55 @@ fn a_mount_must_say_until_when_it_keeps_a_file() {
     assert!(promise(&worm, Some("")).is_err());
     assert!(promise(&worm, Some("for ever")).unwrap_err().contains("for ever"));
     assert_eq!(promise(&Kind::Plain, None), Ok(None));
+}
+
+#[test]
+fn one_name_is_free_in_all_classes_or_not_taken() {
+    let plain = Plain::new();
+    std::fs::create_dir(plain.root.path().join("daily")).unwrap();
+    let daily = Arc::new(Class::open(plain.root.path(), "daily", true).unwrap());
+    let classes = [plain.class(), daily];
+    classes[1].put("a.sql.gz.sha256", b"").unwrap();
+    let names = ["a.sql.gz", "b.sql.gz"].map(str::to_owned);
+    let tee = Tee::create(&classes, names.into_iter()).unwrap();
+    assert_eq!(tee.name(), Some("b.sql.gz"));
+    for draft in tee.into_drafts() {
+        draft.unwrap().seal().unwrap();
+    }
+    assert_eq!(plain.names(), [".incomplete", "b.sql.gz"]);
+    assert_eq!(plain.incomplete(), [""; 0], "nothing was begun under the first name");
+}
+
+#[test]
+fn a_class_that_takes_no_file_does_not_keep_the_others_from_theirs() {
+    let plain = Plain::new();
+    let daily = plain.root.path().join("daily");
+    std::fs::create_dir(&daily).unwrap();
+    let classes = [Arc::new(Class::open(plain.root.path(), "daily", true).unwrap()), plain.class()];
+    File::create_new(daily.join(".incomplete")).unwrap();
+    let mut tee = Tee::create(&classes, std::iter::once("a.sql.gz".to_owned())).unwrap();
+    tee.write_all(b"42").unwrap();
+    let mut drafts = tee.into_drafts();
+    drafts.pop().unwrap().unwrap().seal().unwrap();
+    assert!(drafts.pop().unwrap().is_err());
+    assert_eq!(classes[1].attributes("a.sql.gz").unwrap().bytes, 2);
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_given_up_alone_and_the_last_one_ends_the_stream() {
+    let plain = Plain::new();
+    let class = plain.class();
+    let draft = |name| create(&class, &[name]).unwrap();
+    let mut tee = Tee::of(vec![draft("a.sql.gz"), draft("b.sql.gz").broken()]);
+    tee.write_all(b"4").unwrap();
+    tee.write_all(b"2").unwrap();
+    let mut drafts = tee.into_drafts();
+    let error = drafts.pop().unwrap().unwrap_err();
+    assert!(matches!(error, VaultError::Full { .. }), "{error}");
+    drafts.pop().unwrap().unwrap().seal().unwrap();
+    assert_eq!(std::fs::read(plain.root.path().join("hourly/a.sql.gz")).unwrap(), b"42");
+
+    let mut tee = Tee::of(vec![draft("b.sql.gz").broken()]);
+    assert!(tee.write_all(b"42").is_err());
+    assert_eq!(tee.name(), None);
 }

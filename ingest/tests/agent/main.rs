@@ -4,6 +4,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests may panic, too")]
 
 mod broken;
+mod classes;
 mod refused;
 mod server;
 mod whole;

@@ -158,7 +158,8 @@ pub(crate) fn put(path: &Path, bytes: &[u8], mode: u32) {
     file.set_permissions(std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-fn names(directory: &Path) -> Vec<String> {
+/// What is in a directory, sorted.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
