@@ -1,17 +1,20 @@
-//! What the arguments mean: checked for sense, and the only way to get a [`Config`].
+//! What the settings mean: checked for sense, and the only way to get a [`Config`].
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::Backup;
-use crate::connect;
-use crate::connect::Secret;
 use crate::connect::Surroundings;
 use crate::connect::Target;
 use crate::error::Error;
 use crate::manifest::Compression;
+use crate::settings::Environment;
+use crate::settings::Setting;
+use crate::settings::Settings;
+use crate::settings::SettingsError;
+use crate::settings::table;
 
-/// Arguments that make sense together.
+/// Settings that make sense together.
 #[derive(Debug)]
 pub struct Config {
     pub(crate) classes: Vec<String>,
@@ -26,13 +29,33 @@ pub struct Config {
     pub(crate) around: Surroundings,
 }
 
+/// Where from and where to, in one line.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Target { user, host, port, database, ssl_mode, .. } = &self.target;
+        write!(
+            f,
+            "the settings make sense: database {database} at {host}:{port} as {user} (sslmode \
+             {ssl_mode}), into {}",
+            self.backups.display()
+        )
+    }
+}
+
+/// In seconds. The server takes its timeouts as milliseconds of 31 bits.
+const LONGEST_WAIT: u64 = 2_000_000;
+
 impl Config {
-    /// What `arguments` mean in the environment of this process.
+    /// What these settings mean for a backup into `classes`.
     ///
     /// # Errors
-    /// [`Error::Usage`] and [`Error::Connect`] say what makes no sense.
-    pub fn new(arguments: Backup) -> Result<Self, Error> {
-        Self::within(arguments, Surroundings::of_this_process())
+    /// [`Error::Usage`], [`Error::Settings`] and [`Error::Connect`] say what makes no sense.
+    pub fn new(
+        classes: Vec<String>,
+        settings: &Settings,
+        environment: &Environment,
+    ) -> Result<Self, Error> {
+        Self::within(classes, settings, Surroundings::of(environment))
     }
 
     /// The classes that were named.
@@ -41,46 +64,44 @@ impl Config {
         &self.classes
     }
 
-    pub(crate) fn within(arguments: Backup, around: Surroundings) -> Result<Self, Error> {
-        for (at, class) in arguments.classes.iter().enumerate() {
+    pub(crate) fn within(
+        classes: Vec<String>,
+        settings: &Settings,
+        around: Surroundings,
+    ) -> Result<Self, Error> {
+        let backups = settings.needed_path(&table::BACKUPS)?;
+        for (at, class) in classes.iter().enumerate() {
             if !is_class_name(class) {
                 return Err(Error::Usage(format!(
                     "{class:?} is not a class: name a directory of {}, such as hourly",
-                    arguments.backups.display()
+                    backups.display()
                 )));
             }
-            if arguments.classes[..at].contains(class) {
+            if classes[..at].contains(class) {
                 return Err(Error::Usage(format!("class {class} is named twice")));
             }
         }
-        // An empty variable is an unset one, as everywhere.
-        let url = arguments.url.filter(|url| !url.is_empty());
-        let file = arguments.url_file.filter(|path| !path.as_os_str().is_empty());
-        let url = match (url, file) {
-            (Some(_), Some(_)) => {
-                return Err(Error::Usage(
-                    "a database URL and a file with one: give one".to_owned(),
-                ));
-            }
-            (None, Some(path)) => {
-                let Secret(url) = connect::read_secret(&path)?;
-                Some(url)
-            }
-            (url, None) => url,
-        };
+        let compression =
+            settings.parse(&table::COMPRESS, "gzip:1 to gzip:9 are known", compression)?;
         Ok(Self {
-            classes: arguments.classes,
-            backups: arguments.backups,
-            audit_log: arguments.audit_log,
-            compression: compression(&arguments.compress)?,
-            client_directory: arguments.client_dir.filter(|path| !path.as_os_str().is_empty()),
-            lock_wait_timeout: Duration::from_secs(arguments.lock_wait_timeout.into()),
-            stall_timeout: Duration::from_secs(arguments.stall_timeout.into()),
-            allow_plain: arguments.allow_plain,
-            target: Target::resolve(url.as_deref(), &around)?,
+            classes,
+            backups,
+            audit_log: settings.needed_path(&table::AUDIT_LOG)?,
+            compression: compression.ok_or_else(|| SettingsError::missing(&table::COMPRESS))?,
+            client_directory: settings.path(&table::CLIENT_DIR),
+            lock_wait_timeout: wait(settings, &table::LOCK_WAIT_TIMEOUT)?,
+            stall_timeout: wait(settings, &table::STALL_TIMEOUT)?,
+            allow_plain: settings.switch(&table::ALLOW_PLAIN)?,
+            target: Target::resolve(settings, &around)?,
             around,
         })
     }
+}
+
+fn wait(settings: &Settings, setting: &Setting) -> Result<Duration, SettingsError> {
+    let read = |text: &str| text.parse().ok().filter(|wait| (1..=LONGEST_WAIT).contains(wait));
+    let seconds = settings.parse(setting, "1 to 2000000 seconds are wanted", read)?;
+    seconds.map(Duration::from_secs).ok_or_else(|| SettingsError::missing(setting))
 }
 
 /// A class is one directory right below the mount, and none of the hidden ones.
@@ -88,38 +109,47 @@ fn is_class_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
 
-fn compression(text: &str) -> Result<Compression, Error> {
-    let level = text.strip_prefix("gzip:").and_then(|level| level.parse().ok());
-    match level {
-        Some(level @ 1..=9) => Ok(Compression { codec: "gzip".to_owned(), level }),
-        Some(_) | None => {
-            Err(Error::Usage(format!("cannot compress by {text:?}: gzip:1 to gzip:9 are known")))
-        }
+fn compression(text: &str) -> Option<Compression> {
+    match text.strip_prefix("gzip:").and_then(|level| level.parse().ok()) {
+        Some(level @ 1..=9) => Some(Compression { codec: "gzip".to_owned(), level }),
+        Some(_) | None => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::io::Write;
 
     use clap::Parser;
 
     use super::*;
+    use crate::cli::Backup;
     use crate::cli::Cli;
     use crate::cli::Command;
 
     fn config(arguments: &[&str]) -> Result<Config, Error> {
         let line = ["worm-ingest", "backup"].iter().chain(arguments);
-        let Command::Backup(arguments) = Cli::try_parse_from(line).unwrap().command;
+        let cli = Cli::try_parse_from(line).unwrap();
         let variables = [("PGUSER", "me"), ("PGHOST", "db")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let secret = PathBuf::from("/nonexistent");
-        Config::within(arguments, Surroundings { variables: variables.into(), secret })
+        let environment = Environment {
+            variables: variables.into(),
+            not_text: BTreeSet::new(),
+            default_file: PathBuf::from("/nonexistent"),
+        };
+        let settings = cli.settings(&environment)?;
+        let Command::Backup(Backup { classes, .. }) = cli.command else { panic!("not a backup") };
+        let around = Surroundings {
+            variables: environment.variables,
+            secret: PathBuf::from("/nonexistent"),
+        };
+        Config::within(classes, &settings, around)
     }
 
     #[test]
     fn the_defaults_are_those_of_the_manual() {
-        let config = config(&["hourly", "--url", ""]).unwrap();
+        let config = config(&["hourly"]).unwrap();
         assert_eq!(config.backups, PathBuf::from("/backups/active"));
         assert_eq!(config.audit_log, PathBuf::from("/backups/logs/backup_audit.jsonl"));
         assert_eq!(config.compression.level, 2);

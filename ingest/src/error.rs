@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::connect::ConnectError;
 use crate::exit::Exit;
 use crate::proof::Flaw;
+use crate::settings::SettingsError;
 use crate::vault::VaultError;
 
 /// Why there is no backup, or why there is one with a blemish.
@@ -15,6 +16,9 @@ pub enum Error {
     /// The command line or a setting makes no sense.
     #[error("{0}")]
     Usage(String),
+    /// A setting makes no sense.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The database's settings make no sense.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -148,7 +152,7 @@ impl Error {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Usage(_) | Self::Connect(_) => Exit::Usage,
+            Self::Usage(_) | Self::Settings(_) | Self::Connect(_) => Exit::Usage,
             Self::Vault(error) => match error {
                 VaultError::UnknownClass { .. } => Exit::Usage,
                 VaultError::NotWriteOnce { .. } | VaultError::MountGone { .. } => {
@@ -186,6 +190,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Usage(_) => "usage",
+            Self::Settings(_) => "usage.settings",
             Self::Connect(_) => "usage.database",
             Self::Vault(error) => match error {
                 VaultError::UnknownClass { .. } => "usage.class",

@@ -1,8 +1,9 @@
 //! The backup agent: streams one PostgreSQL database into a write-once directory and seals the file
 //! only when it is proven whole.
 //!
-//! A run goes `cli` (what was typed) -> `config` (what it means) -> `job` (which databases, into which
-//! classes) -> `backup` (of one database: observe, dump, prove, seal, check, describe). What is decided is decided in pure modules (`stream/scan`, `proof`,
+//! A run goes `cli` (what was typed) -> `settings` (what else was said, and who wins) -> `config` (what
+//! it means) -> `job` (which databases, into which classes) -> `backup` (of one database: observe,
+//! dump, prove, seal, check, describe). What is decided is decided in pure modules (`stream/scan`, `proof`,
 //! `name`, `table`, `manifest`), what is done is done in `source/*`, `stream/pipeline` and `vault`.
 //! The agent sees the mount as a directory and has no more power over it than any other program.
 
@@ -19,6 +20,7 @@ pub mod manifest;
 mod name;
 mod progress;
 mod proof;
+pub mod settings;
 mod source;
 mod stream;
 pub mod summary;

@@ -10,30 +10,65 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
 use worm_ingest::audit::Record;
+use worm_ingest::cli::Backup;
 use worm_ingest::cli::Cli;
 use worm_ingest::cli::Command;
-use worm_ingest::cli::LogFormat;
+use worm_ingest::cli::ConfigCommand;
 use worm_ingest::config::Config;
 use worm_ingest::error::Error;
+use worm_ingest::exit::Exit;
 use worm_ingest::job;
 use worm_ingest::job::Job;
 use worm_ingest::job::Outcome;
 use worm_ingest::logging;
+use worm_ingest::logging::LogFormat;
+use worm_ingest::settings;
+use worm_ingest::settings::Environment;
 use worm_ingest::summary;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let format = cli.log_format;
+    let environment = Environment::of_this_process();
+    let loaded = cli.settings(&environment).and_then(|settings| {
+        let format = LogFormat::of(&settings)?;
+        Ok((settings, format))
+    });
+    let (settings, format) = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let format = LogFormat::presumed(&environment);
+            logging::start(format);
+            return fail(&error.into(), format);
+        }
+    };
     logging::start(format);
-    let Command::Backup(arguments) = cli.command;
-    let json = arguments.json;
+    let result = match cli.command {
+        Command::Backup(Backup { classes, json, .. }) => {
+            let config = Config::new(classes, &settings, &environment);
+            return backup(config, json, format);
+        }
+        Command::Config(ConfigCommand::Show { json, .. }) => {
+            let text = summary::settings(&settings::show(&settings), json);
+            text.map_err(|error| Error::Internal(error.to_string()))
+        }
+        Command::Config(ConfigCommand::Check { .. }) => {
+            let config = Config::new(Vec::new(), &settings, &environment);
+            config.map(|config| config.to_string())
+        }
+    };
+    match result {
+        Ok(text) => print(&text, format),
+        Err(error) => fail(&error, format),
+    }
+}
 
+fn backup(config: Result<Config, Error>, json: bool, format: LogFormat) -> ExitCode {
     let runtime =
         match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return fail(&Error::Internal(error.to_string()), format),
         };
-    let outcome = Config::new(arguments).and_then(|config| runtime.block_on(run(config)));
+    let outcome = config.and_then(|config| runtime.block_on(run(config)));
     // A thread that waits for a child that cannot be ended must not keep us.
     runtime.shutdown_background();
     match outcome {
@@ -52,7 +87,7 @@ async fn run(config: Config) -> Result<Outcome, Error> {
 fn tell(outcome: &Outcome, json: bool, format: LogFormat) -> ExitCode {
     for part in &outcome.parts {
         if (json || part.is_good())
-            && let Err(broken) = print(&part.record, json)
+            && let Err(broken) = print_record(&part.record, json)
         {
             tracing::warn!(%broken, "the result could not be printed");
         }
@@ -80,7 +115,17 @@ fn until_signal() -> io::Result<watch::Receiver<bool>> {
     Ok(cancelled)
 }
 
-fn print(record: &Record, json: bool) -> io::Result<()> {
+/// Prints what was asked for.
+fn print(text: &str, format: LogFormat) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => Exit::Done.into(),
+        // `| head` has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done.into(),
+        Err(error) => fail(&Error::Internal(format!("could not print: {error}")), format),
+    }
+}
+
+fn print_record(record: &Record, json: bool) -> io::Result<()> {
     let line = if json { serde_json::to_string(record)? } else { summary::line(record) };
     writeln!(io::stdout(), "{line}")
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::audit::Record;
+use crate::settings::Shown;
 
 /// `12.3 MB`, in powers of ten.
 pub(crate) fn bytes(bytes: u64) -> String {
@@ -40,6 +41,26 @@ pub fn line(record: &Record) -> String {
         line.push_str("; its first name was taken");
     }
     line
+}
+
+/// Settings for `config show`: a line each, or one JSON array.
+///
+/// # Errors
+/// If they cannot be put into JSON.
+pub fn settings(shown: &[Shown], json: bool) -> serde_json::Result<String> {
+    if json {
+        return serde_json::to_string_pretty(shown);
+    }
+    let width = shown.iter().map(|setting| setting.name.len()).max().unwrap_or_default();
+    let lines = shown.iter().map(|Shown { name, value, layer, origin }| {
+        let value = value.join(", ");
+        let origin = match *layer {
+            "unset" => "(not set)".to_owned(),
+            _said => format!("({origin})"),
+        };
+        format!("{name:width$}  {value}{}{origin}", if value.is_empty() { "" } else { "  " })
+    });
+    Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
 #[cfg(test)]

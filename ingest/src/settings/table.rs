@@ -1,0 +1,179 @@
+//! The one table of settings. Its doc comments are the help of `--help` and of the manual.
+
+use super::Form;
+use super::Secrecy;
+use super::Section;
+use super::Setting;
+
+/// Makes a constant of each entry, and a list of them all.
+macro_rules! settings {
+    ($($(#[doc = $help:literal])+ $name:ident { $($field:ident: $value:expr),+ $(,)? })+) => {
+        $(
+            $(#[doc = $help])+
+            pub const $name: Setting =
+                Setting { help: concat!($($help),+), $($field: $value,)+ ..Setting::PLAIN };
+        )+
+        /// All settings, in the order of `--help`.
+        pub const TABLE: &[&Setting] = &[$(&$name),+];
+    };
+}
+
+settings! {
+    /// Read settings from this file. Without it /etc/worm/ingest.toml, if there is one.
+    CONFIG {
+        name: "config",
+        variables: &["WORM_CONFIG"],
+        form: Form::Text("FILE"),
+        in_file: false,
+    }
+    /// How to log to standard error: text for people, json for machines.
+    LOG_FORMAT {
+        name: "log-format",
+        variables: &["WORM_LOG_FORMAT"],
+        form: Form::Text("text|json"),
+        default: Some("text"),
+    }
+    /// Where the write-once file system is mounted.
+    BACKUPS {
+        name: "backups",
+        section: Section::Target,
+        variables: &["WORM_BACKUPS"],
+        form: Form::Text("DIR"),
+        default: Some("/backups/active"),
+    }
+    /// Where to note every run.
+    AUDIT_LOG {
+        name: "audit-log",
+        section: Section::Target,
+        variables: &["WORM_AUDIT_LOG"],
+        form: Form::Text("FILE"),
+        default: Some("/backups/logs/backup_audit.jsonl"),
+    }
+    /// Also write to a directory that is not write-once. It protects nothing.
+    ALLOW_PLAIN {
+        name: "allow-plain",
+        section: Section::Target,
+        variables: &["WORM_ALLOW_PLAIN"],
+        form: Form::Switch,
+    }
+    /// The database, as postgres://user@host:port/database. What it says wins over the settings
+    /// below that come from the same place. A password is safer in a file.
+    URL {
+        name: "url",
+        section: Section::Connection,
+        variables: &["DATABASE_URL"],
+        form: Form::Text("URL"),
+        secrecy: Secrecy::Url,
+        from_file: Some("url-file"),
+    }
+    /// The server: a name, an address, or the directory of a unix socket. Without it the socket, if
+    /// there is one, otherwise localhost.
+    HOST {
+        name: "host",
+        section: Section::Connection,
+        variables: &["PGHOST", "POSTGRES_HOST"],
+        form: Form::Text("HOST"),
+    }
+    /// The address of the server, to save looking up its name.
+    HOSTADDR {
+        name: "hostaddr",
+        section: Section::Connection,
+        variables: &["PGHOSTADDR"],
+        form: Form::Text("ADDRESS"),
+    }
+    /// The port of the server.
+    PORT {
+        name: "port",
+        section: Section::Connection,
+        variables: &["PGPORT", "POSTGRES_PORT"],
+        form: Form::Text("PORT"),
+        default: Some("5432"),
+    }
+    /// The role to log in as. Without it, the name of the user that runs the agent.
+    USER {
+        name: "user",
+        section: Section::Connection,
+        variables: &["PGUSER", "POSTGRES_USER"],
+        form: Form::Text("ROLE"),
+    }
+    /// The database. Without it, the one that is called like the role.
+    DBNAME {
+        name: "dbname",
+        section: Section::Connection,
+        variables: &["PGDATABASE", "POSTGRES_DB"],
+        form: Form::Text("NAME"),
+    }
+    /// The password. It has no flag, because everybody could see it: use --password-file.
+    PASSWORD {
+        name: "password",
+        section: Section::Connection,
+        variables: &["PGPASSWORD", "POSTGRES_PASSWORD"],
+        form: Form::Text("PASSWORD"),
+        secrecy: Secrecy::Hidden,
+        flag: false,
+        from_file: Some("password-file"),
+    }
+    /// A password file as psql reads it. Without it and without a password,
+    /// /run/secrets/db_password, then ~/.pgpass.
+    PASSFILE {
+        name: "passfile",
+        section: Section::Connection,
+        variables: &["PGPASSFILE"],
+        form: Form::Text("FILE"),
+    }
+    /// Whether to speak TLS to the server: disable, allow or prefer.
+    SSLMODE {
+        name: "sslmode",
+        section: Section::Connection,
+        variables: &["PGSSLMODE"],
+        form: Form::Text("MODE"),
+        default: Some("prefer"),
+    }
+    /// Options for the server, such as -c statement_timeout=0.
+    OPTIONS {
+        name: "options",
+        section: Section::Connection,
+        variables: &["PGOPTIONS"],
+        form: Form::Text("OPTIONS"),
+    }
+    /// Give up when the server does not answer for so long; 0 waits for ever.
+    CONNECT_TIMEOUT {
+        name: "connect-timeout",
+        section: Section::Connection,
+        variables: &["PGCONNECT_TIMEOUT"],
+        form: Form::Text("SECONDS"),
+        default: Some("30"),
+    }
+    /// How to compress: gzip:1 (fast) to gzip:9 (small). gzip:2 is as fast as pg_dump.
+    COMPRESS {
+        name: "compress",
+        section: Section::Dump,
+        variables: &["WORM_COMPRESS"],
+        form: Form::Text("CODEC:LEVEL"),
+        default: Some("gzip:2"),
+    }
+    /// Look for pg_dump only here.
+    CLIENT_DIR {
+        name: "client-dir",
+        section: Section::Dump,
+        variables: &["WORM_CLIENT_DIR"],
+        form: Form::Text("DIR"),
+    }
+    /// Give up when pg_dump waits longer than this for a lock on a table.
+    LOCK_WAIT_TIMEOUT {
+        name: "lock-wait-timeout",
+        section: Section::Dump,
+        variables: &["WORM_LOCK_WAIT_TIMEOUT"],
+        form: Form::Text("SECONDS"),
+        default: Some("600"),
+    }
+    /// Give up when for so long nothing was dumped and nothing written. Longer than the wait for a
+    /// lock, so that pg_dump can say which table it waits for.
+    STALL_TIMEOUT {
+        name: "stall-timeout",
+        section: Section::Dump,
+        variables: &["WORM_STALL_TIMEOUT"],
+        form: Form::Text("SECONDS"),
+        default: Some("1800"),
+    }
+}
