@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Clock(admin::ClockArgs),
     /// Remove what is over now, rather than at the daemon's next round
     Expire(admin::ExpireArgs),
+    /// Show the keys that sign a store, or put a new one in the place of the old
+    Key(admin::KeyArgs),
     /// Compare every byte of a store with its ledger, and the ledger with its signed head
     Verify(VerifyArgs),
     /// Wait until a file is sealed and print its SHA-256
@@ -184,7 +186,7 @@ pub(crate) struct VerifyArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// The key that must have signed: the signing key's file, or one with the public key
+    /// The key that must sign: the signing key's file, or one with the public key
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
     /// An earlier signed head, or a directory of such (head and *.head): the ledger must still

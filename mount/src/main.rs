@@ -11,6 +11,7 @@ mod expire;
 mod guard;
 mod hold;
 mod keeper;
+mod key;
 mod list;
 mod listen;
 mod log;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         Command::Extend(args) => retention::extend(&args),
         Command::Clock(args) => clock::run(&args),
         Command::Expire(args) => expire::run(&args),
+        Command::Key(args) => key::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Wait(args) => wait::run(&args),
     };

@@ -19,6 +19,7 @@ use crate::daemon;
 use crate::daemon::Host;
 use crate::daemon::Plan;
 use crate::keeper::Keeper;
+use crate::key;
 use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
@@ -31,8 +32,6 @@ use crate::watch::MountTable;
 
 /// Where classes are configured, unless told otherwise.
 const CONFIG: &str = "/etc/worm/worm.toml";
-/// Where signing keys are, unless told otherwise.
-const KEYS: &str = "/etc/worm/keys";
 
 /// Runs `worm mount`.
 pub(crate) fn run(args: &MountArgs) -> Outcome {
@@ -152,7 +151,11 @@ fn plan(args: &MountArgs, asked: Asked) -> Outcome<Plan> {
         make_store(args, &clock)?;
     }
     let id = Store::id_of(&store)?;
-    let key = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(&id));
+    let key = key::place(args.key.as_deref(), &id);
+    if !args.read_only {
+        // From here on the daemon gives up the rest of that directory.
+        Store::settle_key(&store, &key)?;
+    }
     let cpus = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     Ok(Plan {
         id,
@@ -172,7 +175,7 @@ fn plan(args: &MountArgs, asked: Asked) -> Outcome<Plan> {
 /// The store's device is mounted where only the daemon sees it.
 fn enter_private(args: &MountArgs, device: &Path, store: &Path) -> Outcome {
     let run = resolve(&args.run_dir)?;
-    let keys = resolve(args.key.as_deref().unwrap_or(Path::new(KEYS)))?;
+    let keys = resolve(args.key.as_deref().unwrap_or(Path::new(key::DIRECTORY)))?;
     let mut needed = [&run, &keys].map(PathBuf::as_path).to_vec();
     needed.extend(["/dev/fuse", "/proc"].map(Path::new));
     // Where others shall find the sockets.
@@ -283,11 +286,11 @@ fn make_store(args: &MountArgs, clock: &MachineClock) -> Outcome {
         ));
     }
     let mut place = PathBuf::new();
-    let key = |id: &str| {
-        place = args.key.clone().unwrap_or_else(|| Path::new(KEYS).join(id));
+    let made = |id: &str| {
+        place = key::place(args.key.as_deref(), id);
         place.clone()
     };
-    Store::create(&args.store, key, clock)?;
+    Store::create(&args.store, made, clock)?;
     say(format_args!(
         "made a new store in {}; its signing key is {}: keep a copy of the key elsewhere",
         args.store.display(),

@@ -10,6 +10,7 @@ mod containers;
 mod contention;
 mod crash;
 mod daemon;
+mod keys;
 mod ledger;
 mod logs;
 mod matrix;

@@ -25,6 +25,7 @@ use crate::record::Actor;
 use crate::record::Digest;
 use crate::record::Event;
 use crate::record::FORMAT;
+use crate::record::Keys;
 use crate::record::Line;
 use crate::record::Snapshot;
 
@@ -156,8 +157,8 @@ pub struct Inconsistent {
 pub struct Catalog {
     /// The store's id.
     pub store: String,
-    /// Its signer's public key, a C2SP verifier key.
-    pub key: String,
+    /// The keys that signed its heads.
+    pub keys: Keys,
     /// The number that the next file or directory gets.
     pub next_id: u64,
     /// Number of the newest line.
@@ -205,11 +206,11 @@ impl Catalog {
             mode: 0o755,
             uid: 0,
             gid: 0,
-            changed_ms: fold::system_ms(first),
+            changed_ms: first.system_ms(),
         };
         Ok(Self {
             store: store.clone(),
-            key: key.clone(),
+            keys: Keys::new(store, key),
             next_id: ROOT + 1,
             seq: first.seq,
             head: Digest::ZERO,

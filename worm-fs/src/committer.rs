@@ -32,6 +32,7 @@ use crate::store::ledger::append::Appender;
 use crate::store::ledger::append::Trust;
 use crate::store::note::Head;
 use crate::store::note::StoreSigner;
+use crate::store::note::Succession;
 
 /// How many requests one sync serves at most.
 const BATCH_MAX: usize = 256;
@@ -42,11 +43,13 @@ pub(crate) struct Draft {
     pub(crate) event: Event,
     /// For how long the file is kept from the moment of the record, in milliseconds.
     pub(crate) kept_ms: Option<i64>,
+    /// The key that signs from this record on, which the key before it signs in turn.
+    pub(crate) signer: Option<StoreSigner>,
 }
 
 impl From<Event> for Draft {
     fn from(event: Event) -> Self {
-        Self { event, kept_ms: None }
+        Self { event, kept_ms: None, signer: None }
     }
 }
 
@@ -140,8 +143,16 @@ impl Touched {
     }
 }
 
-/// A line that is ready, with its digest.
-type Ready = (Line, Digest);
+/// Lines that are ready.
+#[derive(Default)]
+struct Ready {
+    /// Each with its digest.
+    lines: Vec<(Line, Digest)>,
+    /// All of them, encoded.
+    bytes: Vec<u8>,
+    /// The key that signs after them, where that is another than before.
+    signer: Option<StoreSigner>,
+}
 
 impl Writer {
     fn run(mut self, work: &Receiver<Job>) {
@@ -213,7 +224,7 @@ impl Writer {
         }
         self.end_segment();
         let reading = self.clock.read();
-        let (lines, bytes) =
+        let Ready { lines, bytes, signer } =
             self.lines(batch, &reading).map_err(|why| (why, Some(Errno::INVAL)))?;
         let Some((last, digest)) = lines.last() else { return Ok(()) };
         if let Err(error) = self.ledger.reserve() {
@@ -232,6 +243,9 @@ impl Writer {
         }
         let store = self.state.read().catalog.store.clone();
         let head = Head { store, seq: last.seq, digest: *digest };
+        if let Some(signer) = signer {
+            self.signer = signer;
+        }
         let note = self.signer.sign(&head);
         let names = (layout::HEAD, layout::HEAD_SPARE);
         let replaced = durable::replace_by(&self.root, names, spare, note.as_bytes());
@@ -280,14 +294,14 @@ impl Writer {
         &self,
         batch: Vec<Vec<Draft>>,
         reading: &Reading,
-    ) -> std::result::Result<(Vec<Ready>, Vec<u8>), String> {
+    ) -> std::result::Result<Ready, String> {
         let (mut seq, mut prev, mut now) = {
             let state = self.state.read();
             (state.catalog.seq, state.catalog.head, state.catalog.anchor.now(reading))
         };
         let time = rfc3339(reading.system_ms);
-        let (mut lines, mut bytes) = (Vec::new(), Vec::new());
-        for Draft { event, kept_ms } in batch.into_iter().flatten() {
+        let mut ready = Ready::default();
+        for Draft { event, kept_ms, signer } in batch.into_iter().flatten() {
             // A restart and a credit bring their own clock: the jump is part of the line.
             if let Event::Started { credit_ms, reading, .. } = &event {
                 now = self.state.read().catalog.anchor.started(reading, *credit_ms);
@@ -299,15 +313,22 @@ impl Writer {
                 Some(kept_ms) => event.kept_until(clock_ms.saturating_add(kept_ms)),
                 None => event,
             };
-            let event = event.noting(reading);
+            let mut event = event.noting(reading);
             seq += 1;
+            if let Event::KeyChanged { key, signature, .. } = &mut event {
+                let next = signer.ok_or("a change of key brings the key")?;
+                let store = &self.state.read().catalog.store;
+                let words = Succession { store, seq, prev, key };
+                *signature = ready.signer.as_ref().unwrap_or(&self.signer).hand_over(&words);
+                ready.signer = Some(next);
+            }
             let line = Line { seq, prev, clock_ms, time: time.clone(), event };
             let encoded = line.encode().map_err(|error| error.to_string())?;
             prev = Digest::of(&encoded);
-            bytes.extend_from_slice(&encoded);
-            lines.push((line, prev));
+            ready.bytes.extend_from_slice(&encoded);
+            ready.lines.push((line, prev));
         }
-        Ok((lines, bytes))
+        Ok(ready)
     }
 
     fn stop(&self, why: &str) {

@@ -19,6 +19,7 @@ pub(crate) mod meter;
 pub(crate) mod namespace;
 pub(crate) mod open_file;
 pub(crate) mod read;
+pub(crate) mod rotate;
 pub(crate) mod scrub;
 pub(crate) mod snapshots;
 pub(crate) mod start;
@@ -46,6 +47,9 @@ pub use limits::LimitUsage;
 pub use logs::Opening;
 pub use read::Content;
 pub use read::Entry;
+pub use rotate::RotateError;
+pub use rotate::Rotated;
+pub use rotate::rotate_key;
 pub use scrub::Rest;
 pub use start::Descriptors;
 pub use start::Options;
@@ -244,7 +248,7 @@ impl WormFs {
 
     /// Records the end of a file that is kept from that moment on.
     fn commit_kept(&self, event: Event, kept_ms: i64) -> Result<()> {
-        self.commit_drafts(vec![Draft { event, kept_ms: Some(kept_ms) }])
+        self.commit_drafts(vec![Draft { event, kept_ms: Some(kept_ms), signer: None }])
     }
 
     fn commit_drafts(&self, drafts: Vec<Draft>) -> Result<()> {

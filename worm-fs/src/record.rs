@@ -5,6 +5,7 @@
 //! line of a store names sixty-four zeros.
 
 mod event;
+mod keys;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -15,6 +16,8 @@ pub use event::Actor;
 pub use event::Event;
 pub use event::Removal;
 pub use event::Snapshot;
+pub use keys::KeyChange;
+pub use keys::Keys;
 
 /// The newest format that this version writes and reads.
 pub const FORMAT: u32 = 1;
@@ -99,6 +102,13 @@ pub enum LineError {
 }
 
 impl Line {
+    /// The system clock when it was written, in milliseconds since 1970.
+    #[must_use]
+    pub fn system_ms(&self) -> i64 {
+        let time = self.time.parse::<jiff::Timestamp>();
+        time.map_or(self.clock_ms, jiff::Timestamp::as_millisecond)
+    }
+
     /// The line's bytes, its newline included.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 pub(crate) mod create;
 pub(crate) mod durable;
 pub(crate) mod files;
+pub(crate) mod key;
 pub mod layout;
 pub mod ledger;
 pub(crate) mod load;
@@ -30,9 +31,8 @@ use serde::Serialize;
 use crate::record::FORMAT;
 pub use load::Ended;
 pub use load::Loaded;
-use note::Head;
 use note::NoteError;
-use note::StoreSigner;
+use note::SignedHead;
 
 /// The largest `store.json`, head or key file that is read.
 const SMALL_FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -136,7 +136,8 @@ pub struct Store {
     /// Absent in a store that no version with snapshots has served yet.
     pub(crate) snapshot: Option<OwnedFd>,
     access: Access,
-    public: String,
+    /// The public key in `store.json`, a C2SP verifier key.
+    first_key: String,
     /// Held for as long as the store is served.
     _lock: Option<File>,
 }
@@ -181,9 +182,9 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(disk(doing())(error)),
         };
-        let (path, id, public) = (path.to_owned(), json.store, json.key);
+        let (path, id, first_key) = (path.to_owned(), json.store, json.key);
         let store =
-            Self { path, id, root, open, data, ledger, snapshot, access, public, _lock: lock };
+            Self { path, id, root, open, data, ledger, snapshot, access, first_key, _lock: lock };
         let loaded = store.load()?;
         Ok((store, loaded))
     }
@@ -204,18 +205,16 @@ impl Store {
         Ok(rustix::fs::fstatvfs(&self.data)?)
     }
 
-    /// The newest signed head, checked with the store's own public key.
+    /// What the newest head claims. By whose key it must be signed depends on the line that it
+    /// names: see [`Keys::verify`].
+    ///
+    /// [`Keys::verify`]: crate::record::Keys::verify
     ///
     /// # Errors
-    /// When it cannot be read, or the signature is not right.
-    pub fn head(&self) -> Result<Head, NoteError> {
+    /// When it cannot be read.
+    pub fn claimed_head(&self) -> Result<SignedHead, NoteError> {
         let note = self.signed_head().map_err(|error| NoteError::from(error.to_string()))?;
-        let head = Head::verify(&note, &self.public)?;
-        if head.store == self.id {
-            Ok(head)
-        } else {
-            Err(NoteError::from(format!("it is that of store {}", head.store)))
-        }
+        SignedHead::read(&note)
     }
 
     /// The newest head as it was signed.
@@ -240,23 +239,6 @@ impl Store {
     /// Opens a segment of the ledger for reading.
     pub(crate) fn open_segment(&self, number: u64) -> io::Result<File> {
         durable::open_file(&self.ledger, layout::segment(number).as_bytes())
-    }
-
-    /// Reads the store's signing key.
-    ///
-    /// # Errors
-    /// [`OpenError::Key`]
-    pub fn signer(&self, path: &Path) -> Result<StoreSigner, OpenError> {
-        let fail = |what: String| OpenError::Key { path: path.to_owned(), what };
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| fail(format!("{error}: give the one of this store with --key")))?;
-        let signer =
-            StoreSigner::decode(&text, &self.id).map_err(|error| fail(error.to_string()))?;
-        if signer.public() == self.public {
-            Ok(signer)
-        } else {
-            Err(fail("it is not the one that signed this store".to_owned()))
-        }
     }
 }
 

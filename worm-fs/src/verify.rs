@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use crate::record::Keys;
 use crate::store::Access;
 use crate::store::OpenError;
 use crate::store::Store;
@@ -27,6 +28,8 @@ use crate::store::is_served;
 use crate::store::layout;
 use crate::store::layout::OpenName;
 use crate::store::note::Head;
+use crate::store::note::NoteError;
+use crate::store::note::SignedHead;
 use chain::Anchor;
 use data::Disk;
 use known::Known;
@@ -67,9 +70,9 @@ pub enum Kind {
     Contradiction,
     /// The head is not there or is none.
     Head,
-    /// The head is not signed by the store's key.
+    /// The head is not signed by the key in force at its line.
     Signature,
-    /// The store's key is not the one that was given.
+    /// The key that was given is none of the store's.
     Key,
     /// `store.json` is not there or is not that of this store.
     StoreJson,
@@ -142,7 +145,7 @@ pub struct Given {
 pub struct Check {
     /// How many threads read.
     pub threads: usize,
-    /// The key that must have signed: a C2SP verifier key.
+    /// A key that must be one of the store's, best the newest: a C2SP verifier key.
     pub key: Option<Given>,
     /// Heads that were carried away earlier.
     pub witnesses: Vec<Given>,
@@ -152,8 +155,8 @@ pub struct Check {
 #[derive(Debug, Default)]
 struct Ledger {
     store: String,
-    /// The key that its heads are signed with.
-    key: Option<String>,
+    /// The keys that its heads are signed with, one after the other.
+    keys: Option<Keys>,
     known: Known,
     lines: u64,
     signed: u64,
@@ -218,7 +221,9 @@ impl Check {
             unchecked: ledger.unchecked,
             open: 0,
         };
-        report.problems.extend(whole.and_then(|store| unsigned(&store, &report)));
+        report
+            .problems
+            .extend(whole.and_then(|store| unsigned(&store, ledger.keys.as_ref(), &report)));
         report.problems.extend(problems);
         for name in open {
             match OpenName::decode(&name) {
@@ -226,7 +231,7 @@ impl Check {
                 None => report.problems.push(problem_of_open(&name)),
             }
         }
-        self.say_what_was_not_checked(&mut report);
+        self.say_what_was_not_checked(ledger.keys.as_ref(), &mut report);
         Ok(report)
     }
 
@@ -244,7 +249,7 @@ impl Check {
         };
         let mut ledger = Ledger {
             store: store.id.clone(),
-            key: Some(loaded.catalog.key.clone()),
+            keys: Some(loaded.catalog.keys.clone()),
             known: Known::of_catalog(&loaded.catalog),
             lines: loaded.catalog.seq + u64::from(loaded.end.bare),
             signed: loaded.signed,
@@ -268,20 +273,16 @@ impl Check {
         Ok((ledger, Some(store)))
     }
 
-    /// The lines that earlier heads name, by number. A head that is not signed by the store's
-    /// key is a problem: of the head, or of the key.
+    /// The lines that earlier heads name, by number. A head that is not signed by the key in force
+    /// at its line is a problem: of the head, or of the keys.
     fn anchors(&self, ledger: &mut Ledger) -> Result<BTreeMap<u64, Anchor>, OpenError> {
-        let key = match &self.key {
-            Some(given) => {
-                if ledger.key.as_ref().is_some_and(|key| *key != given.text) {
-                    let path = layout::STORE_JSON.to_owned();
-                    let what = format!("the store's key is not the one in {}", given.name);
-                    ledger.problems.push(Problem { path, kind: Kind::Key, what });
-                }
-                Some(&given.text)
-            }
-            None => ledger.key.as_ref(),
-        };
+        if let (Some(given), Some(keys)) = (&self.key, &ledger.keys)
+            && !keys.has(&given.text)
+        {
+            let path = layout::STORE_JSON.to_owned();
+            let what = format!("the key in {} is none of the store's keys", given.name);
+            ledger.problems.push(Problem { path, kind: Kind::Key, what });
+        }
         let mut anchors = BTreeMap::new();
         for Given { name, text } in &self.witnesses {
             let wrong = |what: String| OpenError::Witness { name: name.clone(), what };
@@ -290,14 +291,16 @@ impl Check {
                 let id = &ledger.store;
                 return Err(wrong(format!("it is a head of store {of}, not of this one, {id}")));
             }
-            let head = key.map(|key| Head::verify(text, key));
-            match head {
+            match self.signed_head(text, ledger) {
                 Some(Ok(head)) => {
                     let anchor = Anchor { digest: head.digest, by: name.clone() };
                     anchors.insert(head.seq, anchor);
                 }
                 Some(Err(error)) => {
-                    let what = format!("{error}: it was changed, or the store's key was");
+                    let what = format!(
+                        "{error}: it was changed, or the store's key was, or the change of key \
+                         that it comes after is gone from the ledger"
+                    );
                     let problem = Problem { path: name.clone(), kind: Kind::Witness, what };
                     ledger.problems.push(problem);
                 }
@@ -307,7 +310,19 @@ impl Check {
         Ok(anchors)
     }
 
-    fn say_what_was_not_checked(&self, report: &mut Report) {
+    /// A head, signed as it must be; `None` when no key is known. A key that was given and that
+    /// the ledger does not know is believed more than the ledger.
+    fn signed_head(&self, note: &str, ledger: &Ledger) -> Option<Result<Head, NoteError>> {
+        let given = self.key.as_ref().map(|given| given.text.as_str());
+        let given = given.filter(|key| !ledger.keys.as_ref().is_some_and(|keys| keys.has(key)));
+        match (given, &ledger.keys) {
+            (Some(key), _) => Some(Head::verify(note, key)),
+            (None, Some(keys)) => Some(SignedHead::read(note).and_then(|head| keys.verify(&head))),
+            (None, None) => None,
+        }
+    }
+
+    fn say_what_was_not_checked(&self, keys: Option<&Keys>, report: &mut Report) {
         let say = &mut report.unchecked;
         if self.witnesses.is_empty() {
             say.push(
@@ -316,8 +331,18 @@ impl Check {
                     .to_owned(),
             );
         }
-        if self.key.is_none() {
-            say.push("whether the store's key is the right one: give it with --key".to_owned());
+        match (&self.key, keys.map(Keys::changes)) {
+            (None, _) => {
+                say.push("whether the store's key is the right one: give it with --key".to_owned());
+            }
+            (Some(Given { name, text }), Some([.., last])) if *text != last.key => {
+                say.push(format!(
+                    "whether the newest key is the right one, which signs since line {}: the one \
+                     in {name} is older, and whoever has that can put any other after it",
+                    last.seq
+                ));
+            }
+            (Some(_), _) => {}
         }
         if report.incomplete > 0 {
             let what = "the bytes of incomplete files: nothing was promised of them";
@@ -365,9 +390,15 @@ fn reading(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
 
 /// Lines that the signed head does not reach. A daemon at work signs them in a moment; without
 /// one, a crash may have left them, or somebody who has no key may have written them.
-fn unsigned(store: &Store, report: &Report) -> Option<Problem> {
+fn unsigned(store: &Store, keys: Option<&Keys>, report: &Report) -> Option<Problem> {
     for _ in 0..SIGNING_TRIES {
-        if store.head().is_ok_and(|head| head.seq >= report.lines) {
+        let claimed = store.claimed_head().ok().filter(|signed| signed.head.seq >= report.lines);
+        let signed = claimed.is_some_and(|signed| {
+            // The key may have been changed since the ledger was read.
+            keys.is_some_and(|keys| keys.verify(&signed).is_ok())
+                || store.load().is_ok_and(|loaded| loaded.signed >= report.lines)
+        });
+        if signed {
             return None;
         }
         if !is_served(&store.path) {

@@ -155,3 +155,44 @@ pub(crate) struct LogArgs {
     #[command(flatten)]
     pub(crate) door: Door,
 }
+
+/// `worm key`.
+#[derive(Args, Debug)]
+pub(crate) struct KeyArgs {
+    #[command(subcommand)]
+    pub(crate) command: KeyCommand,
+}
+
+/// `worm key ...`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Let a new key sign from now on; the store must not be served
+    Rotate(RotateArgs),
+    /// Show the public keys that signed a store, and since when
+    Show(ShowKeyArgs),
+}
+
+/// `worm key rotate`.
+#[derive(Args, Debug)]
+pub(crate) struct RotateArgs {
+    /// A store that nobody serves
+    pub(crate) store: PathBuf,
+    /// Why; it goes into the ledger
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// The signing key, which the new one replaces [default: /etc/worm/keys/STORE-ID]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Where daemons note what they serve
+    #[arg(long, value_name = "DIR", default_value = crate::run_file::RUN_DIRECTORY)]
+    pub(crate) run_dir: PathBuf,
+}
+
+/// `worm key show`.
+#[derive(Args, Debug)]
+pub(crate) struct ShowKeyArgs {
+    /// A store, or where one is mounted
+    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) door: Door,
+}

@@ -181,7 +181,7 @@ impl Daemon {
 const HOLD_VALUES: &str = "a name has at most 64 letters, digits or -_.:/#@; a reason is one line \
                            of at most 1024 bytes, and not empty";
 /// What a reason must be.
-const REASON_VALUES: &str = "a reason is one line of at most 1024 bytes, and not empty";
+pub(crate) const REASON_VALUES: &str = "a reason is one line of at most 1024 bytes, and not empty";
 /// What a credit must be.
 const CREDIT_VALUES: &str = "credit at least a millisecond and at most the lag (see worm clock), \
                              with a reason of one line of at most 1024 bytes";

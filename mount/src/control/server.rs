@@ -136,7 +136,7 @@ fn send(connection: &mut Connection, done: Outcome<Value>) -> io::Result<()> {
 }
 
 /// The user who logged in, see `loginuid` in proc(5): the person behind `sudo`.
-fn login_uid(proc: &OwnedFd, pid: i32) -> Option<u32> {
+pub(crate) fn login_uid(proc: &OwnedFd, pid: i32) -> Option<u32> {
     let path = format!("{pid}/loginuid");
     let file = rustix::fs::openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
     let mut text = String::new();

@@ -68,6 +68,9 @@ pub(super) fn words(line: &Line) -> String {
                 because(Some(reason))
             )
         }
+        Event::KeyChanged { key, reason, by, .. } => {
+            format!("the signing key was changed to {key} by {by}{}", because(Some(reason)))
+        }
         Event::Scrubbed { through, damaged, .. } => scrubbed(*through, damaged.len()),
         Event::Snapshot(snapshot) => format!(
             "a snapshot was written of what was alive after line {} ({})",
@@ -89,6 +92,7 @@ pub(super) fn paths(event: &Event) -> impl Iterator<Item = &StorePath> {
         | Event::Started { .. }
         | Event::Clock { .. }
         | Event::ClockCredited { .. }
+        | Event::KeyChanged { .. }
         | Event::Class { .. }
         | Event::DirectoryMade { .. }
         | Event::DirectoryChanged { .. }
@@ -115,6 +119,7 @@ pub(crate) fn moves_the_clock(event: &Event) -> bool {
         Event::Created { .. }
         | Event::Clock { .. }
         | Event::Class { .. }
+        | Event::KeyChanged { .. }
         | Event::DirectoryMade { .. }
         | Event::DirectoryChanged { .. }
         | Event::DirectoryRemoved { .. }

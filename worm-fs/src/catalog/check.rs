@@ -25,6 +25,7 @@ impl Catalog {
                 Err("the retention clock never goes back".to_owned())
             }
             Event::ClockCredited { .. } => Ok(()),
+            Event::KeyChanged { key, .. } => self.keys.check_next(key),
             Event::Extended { id, path, .. } => self.check_file(*id, path),
             Event::Held { id, path, hold, .. } => {
                 self.check_file(*id, path)?;

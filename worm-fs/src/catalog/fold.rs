@@ -19,6 +19,7 @@ use crate::policy::name::StorePath;
 use crate::record::Actor;
 use crate::record::Digest;
 use crate::record::Event;
+use crate::record::KeyChange;
 use crate::record::Line;
 
 impl Catalog {
@@ -84,10 +85,7 @@ impl Catalog {
                 Ok(())
             }
             Event::Extended { id, retain_until_ms, .. } => {
-                if let Some(Node::File(file)) = self.nodes.get_mut(id) {
-                    // Whoever wrote the line, nothing here shortens a retention.
-                    file.retain_until_ms = file.retain_until_ms.max(*retain_until_ms);
-                }
+                self.extend(*id, *retain_until_ms);
                 Ok(())
             }
             Event::Held { id, hold, reason, by, .. } => {
@@ -107,6 +105,7 @@ impl Catalog {
                 self.removed.insert(path.clone(), size);
                 self.remove(line, *id, path)
             }
+            Event::KeyChanged { .. } => self.change_key(line),
             Event::Snapshot(snapshot) => {
                 self.snapshot = Some(snapshot.clone());
                 Ok(())
@@ -131,7 +130,7 @@ impl Catalog {
     }
 
     fn hold(&mut self, line: &Line, id: u64, (name, reason, by): (String, String, Actor)) {
-        let since_ms = system_ms(line);
+        let since_ms = line.system_ms();
         self.holds.entry(id).or_default().push(Hold { name, reason, by, since_ms });
     }
 
@@ -143,17 +142,28 @@ impl Catalog {
     ) -> Result<(), String> {
         let directory = self.directory_mut(id).ok_or_else(|| format!("no directory {id}"))?;
         (directory.mode, directory.uid, directory.gid) = owner;
-        directory.changed_ms = system_ms(line);
+        directory.changed_ms = line.system_ms();
         Ok(())
     }
 
     fn grow(&mut self, line: &Line, id: u64, (size, sha256): (u64, Digest), retain_until_ms: i64) {
         if let Some(Node::File(file)) = self.nodes.get_mut(&id) {
             (file.size, file.sha256) = (size, Some(sha256));
-            (file.sealed_ms, file.sealed_system_ms) = (line.clock_ms, system_ms(line));
+            (file.sealed_ms, file.sealed_system_ms) = (line.clock_ms, line.system_ms());
             file.mtime_ns = file.sealed_system_ms.saturating_mul(1_000_000);
             file.retain_until_ms = file.retain_until_ms.max(retain_until_ms);
         }
+    }
+
+    /// Whoever wrote the line, nothing here shortens a retention.
+    fn extend(&mut self, id: u64, retain_until_ms: i64) {
+        if let Some(Node::File(file)) = self.nodes.get_mut(&id) {
+            file.retain_until_ms = file.retain_until_ms.max(retain_until_ms);
+        }
+    }
+
+    fn change_key(&mut self, line: &Line) -> Result<(), String> {
+        KeyChange::of(line).map_or(Ok(()), |change| self.keys.follow(change))
     }
 
     fn lift(&mut self, id: u64, hold: &str) {
@@ -203,7 +213,7 @@ impl Catalog {
     ) -> Result<Directory, String> {
         let (parent, name) = self.place(path)?;
         let (name, children) = (Some(name), BTreeMap::new());
-        let changed_ms = system_ms(line);
+        let changed_ms = line.system_ms();
         Ok(Directory { parent, name, kind, children, mode, uid, gid, changed_ms })
     }
 
@@ -220,7 +230,7 @@ impl Catalog {
             gid: 0,
             mtime_ns: 0,
             sealed_ms: line.clock_ms,
-            sealed_system_ms: system_ms(line),
+            sealed_system_ms: line.system_ms(),
             retain_until_ms: 0,
             main: None,
             sidecars: Vec::new(),
@@ -271,7 +281,7 @@ impl Catalog {
         let (parent, name) = self.place(path)?;
         let directory = self.directory_mut(parent).ok_or_else(|| format!("{path}: in a file"))?;
         directory.children.insert(name, id);
-        directory.changed_ms = system_ms(line);
+        directory.changed_ms = line.system_ms();
         self.nodes.insert(id, node);
         self.next_id = self.next_id.max(id + 1);
         Ok(())
@@ -281,7 +291,7 @@ impl Catalog {
         let (parent, name) = self.place(path)?;
         if let Some(directory) = self.directory_mut(parent) {
             directory.children.remove(&name);
-            directory.changed_ms = system_ms(line);
+            directory.changed_ms = line.system_ms();
         }
         self.holds.remove(&id);
         if let Some(Node::File(file)) = self.nodes.remove(&id) {
@@ -303,8 +313,4 @@ impl Catalog {
             Node::File(_) => None,
         }
     }
-}
-
-pub(super) fn system_ms(line: &Line) -> i64 {
-    line.time.parse::<jiff::Timestamp>().map_or(line.clock_ms, jiff::Timestamp::as_millisecond)
 }

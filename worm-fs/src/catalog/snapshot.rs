@@ -1,6 +1,6 @@
 //! PURE: a catalog as lines of text, and back. What is alive can so be known without reading the
 //! ledger from its first line. Each line is a JSON object with one key, which says what it is: first
-//! `snapshot`, then `credit`, `removed`, `hold`, `usage`, `directory` (parents before what is in them)
+//! `snapshot`, then `key`, `credit`, `removed`, `hold`, `usage`, `directory` (parents before what is in them)
 //! and `file`. The same catalog always gives the same bytes.
 
 use std::borrow::Cow;
@@ -23,6 +23,8 @@ use crate::clock::Credit;
 use crate::policy::name::StorePath;
 use crate::record::Digest;
 use crate::record::FORMAT;
+use crate::record::KeyChange;
+use crate::record::Keys;
 use crate::record::Snapshot;
 
 /// A line of a snapshot.
@@ -30,6 +32,7 @@ use crate::record::Snapshot;
 #[serde(rename_all = "snake_case")]
 enum Row<'a> {
     Snapshot(Box<Header>),
+    Key(Cow<'a, KeyChange>),
     Credit(Credit),
     Removed(StorePath, u64),
     Hold(u64, Cow<'a, Hold>),
@@ -65,7 +68,7 @@ impl Catalog {
         // Whatever is added to the catalog must be added here.
         let Self {
             store,
-            key,
+            keys,
             next_id,
             seq,
             head,
@@ -80,12 +83,16 @@ impl Catalog {
             usage,
         } = self;
         let holds = holds.iter().flat_map(|(id, holds)| holds.iter().map(|hold| (*id, hold)));
-        let few = credits.len() + removed.len() + holds.clone().count() + usage.len();
+        let few = keys.changes().len()
+            + credits.len()
+            + removed.len()
+            + holds.clone().count()
+            + usage.len();
         let rows = few + nodes.len();
         let header = Header {
             format: FORMAT,
             store: store.clone(),
-            key: key.clone(),
+            key: keys.first().to_owned(),
             seq: *seq,
             head: *head,
             anchor: anchor.clone(),
@@ -100,6 +107,7 @@ impl Catalog {
         let directories = self.parents_first();
         let files: Vec<u64> = directories.iter().flat_map(|id| self.files_in(*id)).collect();
         std::iter::once(Row::Snapshot(Box::new(header)))
+            .chain(keys.changes().iter().map(|change| Row::Key(Cow::Borrowed(change))))
             .chain(credits.iter().map(|credit| Row::Credit(*credit)))
             .chain(removed.into_iter().map(|(path, size)| Row::Removed(path.clone(), *size)))
             .chain(holds.map(|(id, hold)| Row::Hold(id, Cow::Borrowed(hold))))
@@ -166,6 +174,11 @@ impl Decoder {
         self.read += 1;
         match row {
             Row::Snapshot(_) => Err("it begins twice".to_owned()),
+            // Each is signed by the one before it, the first by that of `store.json`.
+            Row::Key(change) if change.seq > catalog.seq => {
+                Err(format!("the key of line {} is of a later line", change.seq))
+            }
+            Row::Key(change) => catalog.keys.follow(change.into_owned()),
             Row::Credit(credit) => {
                 catalog.credits.push(credit);
                 Ok(())
@@ -243,8 +256,8 @@ fn begin(header: Header) -> Result<Catalog, String> {
         return Err(format!("its format {format} is of a newer version"));
     }
     Ok(Catalog {
+        keys: Keys::new(&store, &key),
         store,
-        key,
         next_id,
         seq,
         head,
@@ -284,217 +297,4 @@ impl Catalog {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::any;
-    use proptest::prelude::prop_assert_eq;
-    use proptest::proptest;
-
-    use super::*;
-    use crate::clock::Reading;
-    use crate::config::Config;
-    use crate::record::Event;
-    use crate::record::Line;
-
-    /// Names that meet each other: mains, sidecars, sidecars of sidecars, odd bytes.
-    const NAMES: [&str; 8] =
-        ["a", "a.sha256", "a.manifest.json", "b", "b.manifest.json", "dir", "dir/a", "dir/odd %FF"];
-
-    fn line(catalog: Option<&Catalog>, clock_ms: i64, event: Event) -> Line {
-        let (seq, prev) = catalog.map_or((0, Digest::ZERO), |catalog| (catalog.seq, catalog.head));
-        let time = crate::clock::rfc3339(1_768_694_400_000 + clock_ms);
-        Line { seq: seq + 1, prev, clock_ms, time, event }
-    }
-
-    fn tell(catalog: &mut Catalog, clock_ms: i64, event: Event) {
-        let line = line(Some(catalog), clock_ms, event);
-        // What cannot be followed is not written, either.
-        drop(catalog.apply(&line, Digest::of(&line.encode().unwrap())));
-    }
-
-    fn reading(raw_ms: i64) -> Reading {
-        Reading { boot: format!("boot-{}", raw_ms / 40), raw_ms, suspend_ms: 1, system_ms: raw_ms }
-    }
-
-    /// A store with class `hourly`, after something happened for each of the numbers.
-    fn catalog(happened: &[(u8, u8)]) -> Catalog {
-        let (store, key) = ("ab12".to_owned(), "k".to_owned());
-        let created = Event::Created { format: FORMAT, store, key, reading: reading(0) };
-        let first = line(None, 0, created);
-        let mut catalog = Catalog::new(&first).unwrap();
-        catalog.apply(&first, Digest::of(b"1")).unwrap();
-        for ((what, which), now) in [(0, 0)].iter().chain(happened).zip(1..) {
-            let event = event(&catalog, *what, *which, now);
-            tell(&mut catalog, now, event);
-        }
-        catalog
-    }
-
-    fn event(catalog: &Catalog, what: u8, which: u8, now: i64) -> Event {
-        let name = NAMES[usize::from(which) % NAMES.len()];
-        let path = StorePath::decode(&format!("hourly/{name}")).unwrap();
-        let id = catalog.find(&path).unwrap_or(catalog.next_id);
-        let (mode, uid, gid, size) = (0o640, 7, 8, u64::from(which));
-        let (mtime_ns, retain_until_ms) = (now * 1000 + 1, now + i64::from(which % 16));
-        let by = crate::record::Actor { uid: 1, login_uid: Some(2) };
-        let (hold, reason) = (format!("hold {}", which % 2), "why".to_owned());
-        match what % 14 {
-            0 => {
-                let mut rule = Config::default().classes.remove("hourly").unwrap();
-                rule.keep_last = usize::from(which % 3);
-                let path = StorePath::decode("hourly").unwrap();
-                Event::Class { id: catalog.find(&path).unwrap_or(catalog.next_id), path, rule }
-            }
-            1 => Event::DirectoryMade { id, path, mode, uid, gid },
-            2 => Event::DirectoryChanged { id, mode, uid, gid: 99 },
-            3 => Event::DirectoryRemoved { id, path, uid },
-            4 => {
-                let path = StorePath::decode(&format!("hourly/.incomplete/x.{id}")).unwrap();
-                let (meant, why) = (path.clone(), "because".to_owned());
-                let id = catalog.next_id;
-                Event::Incomplete {
-                    id,
-                    path,
-                    meant,
-                    size,
-                    mode,
-                    uid,
-                    gid,
-                    mtime_ns,
-                    retain_until_ms,
-                    why,
-                }
-            }
-            5 => Event::Extended { id, path, retain_until_ms, by, reason: None },
-            6 => Event::Removed { id, path, why: "expired".to_owned(), uid: None },
-            7 => {
-                let credit_ms = i64::from(which);
-                let (version, reading) = ("0".to_owned(), reading(now));
-                Event::Started { version, reading, credit_ms, unsigned: 0 }
-            }
-            8 => {
-                let sha256 = Digest::of(&[which]);
-                Event::Snapshot(Snapshot { number: 1, up_to: 1, sha256, bytes: 9 })
-            }
-            9 => Event::Held { id, path, hold, reason, by },
-            10 => Event::HoldLifted { id, path, hold, reason, by },
-            11 => Event::Released { id, path, reason, by },
-            13 => Event::ClockCredited { reading: reading(now), credit_ms: 1, reason, by },
-            _ => {
-                let (sha256, governance) = (Digest::of(&[which]), which.is_multiple_of(3));
-                Event::Sealed {
-                    id,
-                    path,
-                    size,
-                    sha256,
-                    mode,
-                    uid,
-                    gid,
-                    mtime_ns,
-                    retain_until_ms,
-                    committed: true,
-                    governance,
-                }
-            }
-        }
-    }
-
-    fn decode(lines: &[Vec<u8>]) -> Result<Catalog, String> {
-        let mut decoder = Decoder::default();
-        for line in lines {
-            decoder.line(line)?;
-        }
-        decoder.finish()
-    }
-
-    fn encode(catalog: &Catalog) -> Vec<Vec<u8>> {
-        catalog.encode().map(Result::unwrap).collect()
-    }
-
-    fn over(catalog: &Catalog, now: i64) -> Vec<Vec<u64>> {
-        let mut groups = catalog.over(now);
-        groups.sort();
-        groups
-    }
-
-    proptest! {
-        /// What comes back is the same in every respect, and goes on in the same way.
-        #[test]
-        fn a_catalog_survives_its_snapshot(
-            happened in vec((any::<u8>(), any::<u8>()), 0..60),
-            after in vec((any::<u8>(), any::<u8>()), 0..10),
-        ) {
-            let mut catalog = catalog(&happened);
-            let lines = encode(&catalog);
-            let mut decoded = decode(&lines).unwrap();
-            prop_assert_eq!(&decoded, &catalog);
-            prop_assert_eq!(encode(&decoded), lines);
-            for ((what, which), now) in after.iter().zip(100..) {
-                let event = event(&catalog, *what, *which, now);
-                tell(&mut catalog, now, event.clone());
-                tell(&mut decoded, now, event);
-                prop_assert_eq!(over(&decoded, now), over(&catalog, now));
-            }
-            prop_assert_eq!(&decoded, &catalog);
-        }
-    }
-
-    /// A group with a sidecar in a directory, something protected, removed and credited.
-    fn full() -> Catalog {
-        let catalog = catalog(&[
-            (1, 5),
-            (12, 16 + 8),
-            (12, 16 + 9),
-            (12, 16 + 10),
-            (12, 14),
-            (12, 0),
-            (12, 3),
-            (4, 0),
-            (7, 3),
-            (12, 15),
-            (6, 3),
-            (9, 14),
-        ]);
-        let id = |path: &str| catalog.find(&StorePath::decode(path).unwrap());
-        assert_eq!(catalog.group_of(id("hourly/a.sha256").unwrap()).len(), 3);
-        assert!(id("hourly/dir/a").is_some() && id("hourly/dir/odd %FF").is_some());
-        assert_eq!(catalog.holds.len(), 1);
-        assert!(!catalog.removed.is_empty() && !catalog.credits.is_empty());
-        catalog
-    }
-
-    #[test]
-    fn a_snapshot_that_lacks_a_line_is_none() {
-        let lines = encode(&full());
-        decode(&lines).unwrap();
-        for missing in 0..lines.len() {
-            let mut lines = lines.clone();
-            lines.remove(missing);
-            assert!(decode(&lines).is_err(), "line {}", missing + 1);
-        }
-        for twice in 0..lines.len() {
-            let mut lines = lines.clone();
-            lines.insert(twice, lines[twice].clone());
-            assert!(decode(&lines).is_err(), "line {} twice", twice + 1);
-        }
-    }
-
-    #[test]
-    fn what_this_version_does_not_know_is_not_passed_over() {
-        for (was, is) in [
-            ("{\"file\":", "{\"hologram\":"),
-            ("\"size\":", "\"held_by\":[],\"size\":"),
-            ("\"format\":1", "\"format\":2"),
-            ("\"rows\":", "\"mood\":1,\"rows\":"),
-        ] {
-            let mut changed = 0;
-            let lines: Vec<_> = encode(&full())
-                .into_iter()
-                .map(|line| String::from_utf8(line).unwrap())
-                .inspect(|line| changed += usize::from(line.contains(was)))
-                .map(|line| line.replace(was, is).into_bytes())
-                .collect();
-            assert!(decode(&lines).is_err() && changed > 0, "{was}");
-        }
-    }
-}
+mod tests;

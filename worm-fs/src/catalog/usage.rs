@@ -84,6 +84,7 @@ impl Catalog {
             | Event::Snapshot(_)
             | Event::Scrubbed { .. }
             | Event::ClockCredited { .. }
+            | Event::KeyChanged { .. }
             | Event::Class { .. }
             | Event::Held { .. }
             | Event::HoldLifted { .. }

@@ -163,7 +163,7 @@ fn hold_name(name: &str) -> Result<String> {
 }
 
 /// Something that a person can read later.
-fn reason_of(reason: &str) -> Result<String> {
+pub(super) fn reason_of(reason: &str) -> Result<String> {
     let reason = reason.trim();
     let fits = (1..=REASON_BYTES_MAX).contains(&reason.len());
     if fits && !reason.chars().any(char::is_control) {

@@ -86,7 +86,7 @@ impl WormFs {
             let doing = format!("{doing} of {}", path.display());
             move |source| OpenError::Disk { doing, source }
         };
-        let signer = store.signer(&key)?;
+        let signer = store.signer(&key, &loaded.catalog.keys)?;
         let reading = clock.read();
         loaded
             .check_unsigned(&reading)

@@ -258,6 +258,19 @@ pub enum Event {
         /// By whom.
         by: Actor,
     },
+    /// The store's signing key was replaced: heads from this line on are signed by the new one.
+    KeyChanged {
+        /// Its public key, as a C2SP verifier key.
+        key: String,
+        /// The signature of the key before it over this change, see [`Succession`].
+        ///
+        /// [`Succession`]: crate::store::note::Succession
+        signature: String,
+        /// Why.
+        reason: String,
+        /// By whom.
+        by: Actor,
+    },
     /// An expired file was removed.
     Removed {
         /// Number of the file.
@@ -297,6 +310,7 @@ impl Event {
             | Self::Clock { .. }
             | Self::Scrubbed { .. }
             | Self::ClockCredited { .. }
+            | Self::KeyChanged { .. }
             | Self::Snapshot(_) => None,
             Self::DirectoryChanged { id, .. } => Some((*id, None)),
             Self::Class { id, path, .. }
@@ -326,6 +340,8 @@ impl Event {
             | Self::HoldLifted { .. }
             | Self::Released { .. }
             | Self::ClockCredited { .. }
+            // The head after it must be by the new key: who has only the old one has no such head.
+            | Self::KeyChanged { .. }
             // It could hide damage.
             | Self::Scrubbed { .. }
             | Self::Snapshot(_) => true,
@@ -355,6 +371,7 @@ impl Event {
             | Self::Clock { .. }
             | Self::Scrubbed { .. }
             | Self::ClockCredited { .. }
+            | Self::KeyChanged { .. }
             | Self::Class { .. }
             | Self::DirectoryMade { .. }
             | Self::DirectoryChanged { .. }

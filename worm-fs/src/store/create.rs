@@ -14,6 +14,7 @@ use super::Store;
 use super::StoreJson;
 use super::disk;
 use super::durable;
+use super::key;
 use super::layout;
 use super::note::Head;
 use super::note::StoreSigner;
@@ -25,14 +26,14 @@ use crate::record::FORMAT;
 use crate::record::Line;
 
 impl Store {
-    /// Makes a new store in `path`, which must be absent or empty. `key` is where its signing
+    /// Makes a new store in `path`, which must be absent or empty. `place` is where its signing
     /// key goes, given the store's id.
     ///
     /// # Errors
     /// [`OpenError`]
     pub fn create(
         path: &Path,
-        key: impl FnOnce(&str) -> PathBuf,
+        place: impl FnOnce(&str) -> PathBuf,
         clock: &dyn Clock,
     ) -> Result<(), OpenError> {
         let made = || format!("make the store {}", path.display());
@@ -43,13 +44,12 @@ impl Store {
             return Err(OpenError::Busy(path.to_owned()));
         }
         refuse_foreign(path)?;
-        let mut random = [0; 40];
-        getrandom::fill(&mut random)
+        let mut id = [0; 8];
+        getrandom::fill(&mut id)
             .map_err(|error| disk("get random numbers")(io::Error::other(error.to_string())))?;
-        let (id, secret) = random.split_at(8);
         let id = hex::encode(id);
-        let signer = StoreSigner::new(&id, secret.try_into().unwrap_or([0; 32]));
-        write_key(&key(&id), &signer)?;
+        let signer = StoreSigner::generate(&id).map_err(disk("get random numbers"))?;
+        key::write(&place(&id), &signer)?;
 
         let doing = || format!("make the store {}", path.display());
         for directory in [layout::OPEN, layout::DATA, layout::LEDGER, layout::SNAPSHOT] {
@@ -127,35 +127,11 @@ fn refuse_foreign(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn make_private(path: &Path) -> io::Result<()> {
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.and_then(|()| match path.canonicalize()?.parent() {
         Some(parent) => durable::sync_directory(File::open(parent)?),
         None => Ok(()),
     })
-}
-
-fn write_key(path: &Path, signer: &StoreSigner) -> Result<(), OpenError> {
-    let fail = |error: io::Error| {
-        let what = if error.kind() == io::ErrorKind::AlreadyExists {
-            "it exists already: give another place with --key".to_owned()
-        } else {
-            format!("cannot be written: {error}")
-        };
-        OpenError::Key { path: path.to_owned(), what }
-    };
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(fail(io::ErrorKind::InvalidInput.into()));
-    };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let write = || -> io::Result<()> {
-        make_private(parent)?;
-        let dir: OwnedFd = File::open(parent)?.into();
-        let mut file = durable::create_new(&dir, std::os::unix::ffi::OsStrExt::as_bytes(name))?;
-        file.write_all(signer.encode().as_bytes())?;
-        file.sync_all()?;
-        durable::sync_directory(&dir)
-    };
-    write().map_err(fail)
 }

@@ -3,7 +3,8 @@
 //!
 //! A snapshot can be believed when the ledger says its digest in a line that the signed head
 //! covers, and the lines after it follow on the line that it names. All of that hangs from the
-//! signature: whoever has no key can put no other snapshot there.
+//! signature: whoever has no key can put no other snapshot there. The signature is by the key in
+//! force: the one of `store.json`, or one that goes back to it by signatures.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ use super::ledger;
 use super::ledger::LedgerError;
 use super::ledger::Position;
 use super::ledger::Start;
-use super::note::Head;
+use super::note::NoteError;
+use super::note::SignedHead;
 use super::snapshot;
 use crate::catalog::Catalog;
 use crate::catalog::Inconsistent;
@@ -104,6 +106,7 @@ enum Stop {
     Ledger(LedgerError),
     Inconsistent(Inconsistent),
     Head(u64),
+    Signature(NoteError),
     /// All that was asked for was read.
     Enough,
 }
@@ -122,7 +125,8 @@ impl From<Inconsistent> for Stop {
 
 /// What is known while the lines are followed.
 struct Fold<'a> {
-    head: &'a Head,
+    /// By whom it is signed is checked where it is reached: that says whose turn it was.
+    signed_head: &'a SignedHead,
     catalog: Option<Catalog>,
     /// The snapshot that it began with, as its record must describe it.
     base: Option<Snapshot>,
@@ -141,9 +145,9 @@ struct Fold<'a> {
 
 impl<'a> Fold<'a> {
     /// From line 1.
-    fn first(head: &'a Head, check: bool) -> Self {
+    fn first(signed_head: &'a SignedHead, check: bool) -> Self {
         Self {
-            head,
+            signed_head,
             catalog: None,
             base: None,
             segment: 0,
@@ -156,10 +160,10 @@ impl<'a> Fold<'a> {
     }
 
     /// From a snapshot, which is not believed before its record was read.
-    fn after(head: &'a Head, number: u64, read: snapshot::Read) -> Self {
+    fn after(signed_head: &'a SignedHead, number: u64, read: snapshot::Read) -> Self {
         let snapshot::Read { catalog, sha256, bytes } = read;
         let base = Some(Snapshot { number, up_to: catalog.seq, sha256, bytes });
-        Self { catalog: Some(catalog), base, segment: number, ..Self::first(head, false) }
+        Self { catalog: Some(catalog), base, segment: number, ..Self::first(signed_head, false) }
     }
 
     fn start(&self) -> Start {
@@ -185,17 +189,19 @@ impl<'a> Fold<'a> {
         }
         self.segment = position.segment;
         state.apply(line, digest)?;
-        if line.seq <= self.head.seq
+        let signed_seq = self.signed_head.head.seq;
+        if line.seq <= signed_seq
             && let Event::Snapshot(snapshot) = &line.event
         {
             self.records.insert(snapshot.number, snapshot.clone());
         }
-        if line.seq == self.head.seq {
+        if line.seq == signed_seq {
+            let head = state.keys.verify(self.signed_head).map_err(Stop::Signature)?;
             self.signed = Some((state.anchor.clone(), state.credits.len()));
-            if digest != self.head.digest {
+            if digest != head.digest {
                 return Err(Stop::Head(line.seq));
             }
-        } else if line.seq > self.head.seq {
+        } else if line.seq > signed_seq {
             self.unsigned_ms = self.unsigned_ms.max(Some(line.clock_ms));
         }
         Ok(())
@@ -214,7 +220,7 @@ impl Store {
     /// # Errors
     /// [`OpenError`]
     pub fn load(&self) -> Result<Loaded, OpenError> {
-        let head = self.head().map_err(|error| self.damaged(format!("head: {error}")))?;
+        let head = self.claimed_head().map_err(|error| self.damaged_head(&error))?;
         let mut unusable = BTreeMap::new();
         let check = self.access == Access::Check;
         let bases = if check { Vec::new() } else { self.snapshots_there() };
@@ -241,7 +247,7 @@ impl Store {
     }
 
     /// Reads a snapshot and what follows it.
-    fn load_after(&self, head: &Head, number: u64) -> Result<(Loaded, Records), String> {
+    fn load_after(&self, head: &SignedHead, number: u64) -> Result<(Loaded, Records), String> {
         let mut fold = self.fold_after(head, number)?;
         let end = self.follow(&mut fold, |_| false);
         let end = end.map_err(|stop| self.explain(stop).to_string())?;
@@ -251,7 +257,7 @@ impl Store {
         self.loaded(fold, end).map_err(|error| error.to_string())
     }
 
-    fn fold_after<'a>(&self, head: &'a Head, number: u64) -> Result<Fold<'a>, String> {
+    fn fold_after<'a>(&self, head: &'a SignedHead, number: u64) -> Result<Fold<'a>, String> {
         let Some(dir) = &self.snapshot else { return Err("it is gone".to_owned()) };
         Ok(Fold::after(head, number, snapshot::read(dir, number)?))
     }
@@ -261,7 +267,7 @@ impl Store {
         fold: &mut Fold<'_>,
         is_enough: impl Fn(Position) -> bool,
     ) -> Result<ledger::End, Stop> {
-        let (start, signed) = (fold.start(), fold.head.seq);
+        let (start, signed) = (fold.start(), fold.signed_head.head.seq);
         ledger::read(&self.ledger, start, signed, |line, digest, position| {
             if is_enough(position) {
                 return Err(Stop::Enough);
@@ -271,9 +277,10 @@ impl Store {
     }
 
     fn loaded(&self, fold: Fold<'_>, end: ledger::End) -> Result<(Loaded, Records), OpenError> {
-        let Fold { head, catalog, base, ended, signed, unsigned_ms, records, .. } = fold;
+        let Fold { signed_head, catalog, base, ended, signed, unsigned_ms, records, .. } = fold;
+        let head = &signed_head.head;
         let catalog = catalog.ok_or_else(|| self.damaged("the ledger is empty".to_owned()))?;
-        if catalog.store != self.id || catalog.key != self.public {
+        if catalog.store != self.id || catalog.keys.first() != self.first_key {
             let what = "store.json and the ledger are not of the same store";
             return Err(self.damaged(what.to_owned()));
         }
@@ -306,6 +313,10 @@ impl Store {
         OpenError::Damaged { path: self.path.clone(), what }
     }
 
+    fn damaged_head(&self, error: &NoteError) -> OpenError {
+        self.damaged(format!("head: {error}"))
+    }
+
     fn explain(&self, stop: Stop) -> OpenError {
         match stop {
             Stop::Ledger(LedgerError::Newer { segment, line, what }) => OpenError::Newer {
@@ -315,6 +326,7 @@ impl Store {
             Stop::Ledger(error) => self.damaged(error.to_string()),
             Stop::Inconsistent(error) => self.damaged(error.to_string()),
             Stop::Head(seq) => self.damaged(format!("line {seq} is not the one that was signed")),
+            Stop::Signature(error) => self.damaged_head(&error),
             Stop::Enough => self.damaged("it was not read to its end".to_owned()),
         }
     }
@@ -329,7 +341,8 @@ impl Store {
         ended: Ended,
         ending: impl Fn() -> bool,
     ) -> Result<Option<Catalog>, OpenError> {
-        let head = self.head().map_err(|error| self.damaged(format!("head: {error}")))?;
+        // What is read must end as it is known to: the head says here only where it may be torn.
+        let head = self.claimed_head().map_err(|error| self.damaged_head(&error))?;
         let bases = self.snapshots_there().into_iter().filter(|number| *number < ended.segment);
         for base in bases.map(Some).chain([None]) {
             let fold = match base {

@@ -16,6 +16,8 @@ use crate::record::Digest;
 const ED25519: u8 = 1;
 /// The first line of a head, so that a signature of one thing is never one of another.
 const HEAD_TITLE: &str = "worm-head-v1";
+/// The first line of what a key signs to put another in its place.
+const SUCCESSION_TITLE: &str = "worm-key-change-v1";
 
 /// Why a note, a key or a head is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +80,16 @@ fn read_public(public: &str) -> Result<(&str, VerifyingKey), NoteError> {
     }
 }
 
+/// Whether `signature`, as the last word of a signature line, is that of a text by `public`, a C2SP
+/// verifier key.
+fn is_signed(text: &str, signature: &str, public: &str) -> Result<bool, NoteError> {
+    let (name, key) = read_public(public)?;
+    let Ok(bytes) = BASE64.decode(signature) else { return Ok(false) };
+    let Some((hash, signature)) = bytes.split_at_checked(4) else { return Ok(false) };
+    let Ok(signature) = Signature::from_slice(signature) else { return Ok(false) };
+    Ok(hash == key_hash(name, &key) && key.verify_strict(text.as_bytes(), &signature).is_ok())
+}
+
 /// Signs the heads of one store.
 #[derive(Debug)]
 pub struct StoreSigner {
@@ -90,6 +102,16 @@ impl StoreSigner {
     #[must_use]
     pub fn new(store: &str, secret: [u8; 32]) -> Self {
         Self { name: key_name(store), key: SigningKey::from_bytes(&secret) }
+    }
+
+    /// A new key.
+    ///
+    /// # Errors
+    /// When the system gives no random numbers.
+    pub fn generate(store: &str) -> std::io::Result<Self> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| std::io::Error::other(error.to_string()))?;
+        Ok(Self::new(store, secret))
     }
 
     /// Reads a key file: `PRIVATE+KEY+NAME+HASH+KEY`.
@@ -147,9 +169,20 @@ impl StoreSigner {
     #[must_use]
     pub fn sign(&self, head: &Head) -> String {
         let text = head.text();
+        format!("{text}\n\u{2014} {} {}\n", self.name, self.signature(&text))
+    }
+
+    /// The signature by which this key puts another in its place.
+    #[must_use]
+    pub fn hand_over(&self, to: &Succession<'_>) -> String {
+        self.signature(&to.text())
+    }
+
+    /// The last word of a signature line.
+    fn signature(&self, text: &str) -> String {
         let mut signature = key_hash(&self.name, &self.key.verifying_key()).to_vec();
         signature.extend_from_slice(&self.key.sign(text.as_bytes()).to_bytes());
-        format!("{text}\n\u{2014} {} {}\n", self.name, BASE64.encode(signature))
+        BASE64.encode(signature)
     }
 }
 
@@ -180,22 +213,9 @@ impl Head {
     /// # Errors
     /// When it is not signed by that key, or is no head.
     pub fn verify(note: &str, public: &str) -> Result<Self, NoteError> {
-        let (name, key) = read_public(public)?;
-        let Some((text, signatures)) = note.rsplit_once("\n\n") else {
-            return fail("the head has no signature");
-        };
-        let text = format!("{text}\n");
-        let prefix = format!("\u{2014} {name} ");
-        let signed = signatures.lines().filter_map(|line| line.strip_prefix(&prefix)).any(|line| {
-            let Ok(bytes) = BASE64.decode(line) else { return false };
-            let Some((hash, signature)) = bytes.split_at_checked(4) else { return false };
-            let Ok(signature) = Signature::from_slice(signature) else { return false };
-            hash == key_hash(name, &key) && key.verify_strict(text.as_bytes(), &signature).is_ok()
-        });
-        if !signed {
-            return fail("the head is not signed by this store's key");
-        }
-        Self::parse(&text)
+        let signed = SignedHead::read(note)?;
+        signed.verify(public)?;
+        Ok(signed.head)
     }
 
     fn parse(text: &str) -> Result<Self, NoteError> {
@@ -206,6 +226,96 @@ impl Head {
         match (seq.parse(), digest.parse()) {
             (Ok(seq), Ok(digest)) => Ok(Self { store: store.to_owned(), seq, digest }),
             _ => fail("the head is not a number and a digest"),
+        }
+    }
+}
+
+/// A head with its signatures. What it says is a claim until [`Self::verify`] was asked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SignedHead {
+    /// What it says.
+    pub head: Head,
+    signatures: String,
+}
+
+impl SignedHead {
+    /// Reads a head and does not look at its signatures: by whose key they must be depends on the
+    /// line that it names.
+    ///
+    /// # Errors
+    /// When it is no head.
+    pub fn read(note: &str) -> Result<Self, NoteError> {
+        let Some((text, signatures)) = note.rsplit_once("\n\n") else {
+            return fail("the head has no signature");
+        };
+        let head = Head::parse(text)?;
+        // Nothing else may have been signed than what was read.
+        if head.text() == format!("{text}\n") {
+            Ok(Self { head, signatures: signatures.to_owned() })
+        } else {
+            fail("the head is not written as heads are")
+        }
+    }
+
+    /// Checks that `public`, a C2SP verifier key, signed it.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn verify(&self, public: &str) -> Result<(), NoteError> {
+        let text = self.head.text();
+        let (name, _) = read_public(public)?;
+        let prefix = format!("\u{2014} {name} ");
+        for signature in self.signatures.lines().filter_map(|line| line.strip_prefix(&prefix)) {
+            if is_signed(&text, signature, public)? {
+                return Ok(());
+            }
+        }
+        fail("the head is not signed by this store's key")
+    }
+}
+
+/// The words by which the key of a store puts another in its place. They name the line that
+/// records it and the line before that, so that they mean nothing in any other ledger.
+#[derive(Clone, Copy, Debug)]
+pub struct Succession<'a> {
+    /// The store's id.
+    pub store: &'a str,
+    /// Number of the line that records it.
+    pub seq: u64,
+    /// SHA-256 of the line before that.
+    pub prev: Digest,
+    /// The new public key, a C2SP verifier key.
+    pub key: &'a str,
+}
+
+impl Succession<'_> {
+    fn text(&self) -> String {
+        let Self { store, seq, prev, key } = self;
+        format!("{SUCCESSION_TITLE}\n{store}\n{seq}\n{prev}\n{key}\n")
+    }
+
+    /// Checks that `public`, a C2SP verifier key, said so.
+    ///
+    /// # Errors
+    /// When it did not.
+    pub fn verify(&self, signature: &str, public: &str) -> Result<(), NoteError> {
+        if is_signed(&self.text(), signature, public)? {
+            Ok(())
+        } else {
+            fail("the new key is not signed by the one before it")
+        }
+    }
+
+    /// Checks that the new key is one that can sign for the store.
+    ///
+    /// # Errors
+    /// When it is none, or that of another store.
+    pub fn check_key(&self) -> Result<(), NoteError> {
+        let (name, _) = read_public(self.key)?;
+        if name == key_name(self.store) {
+            Ok(())
+        } else {
+            fail(format!("the new key is that of {name}"))
         }
     }
 }
@@ -227,6 +337,48 @@ mod tests {
         assert_eq!(Head::store_of(&note), Some("ab12"));
         assert_eq!(Head::store_of("hello"), None);
         assert!(Head::verify(&note, "").is_err());
+    }
+
+    #[test]
+    fn a_key_is_handed_over_by_its_own_signature_and_at_one_place_only() {
+        let (old, new) = (StoreSigner::new("ab12", [7; 32]), StoreSigner::new("ab12", [8; 32]));
+        let key = new.public();
+        let words = Succession { store: "ab12", seq: 9, prev: Digest::of(b"8"), key: &key };
+        let signature = old.hand_over(&words);
+        words.verify(&signature, &old.public()).unwrap();
+        words.check_key().unwrap();
+        let other = StoreSigner::new("ab12", [9; 32]).public();
+        for changed in [
+            Succession { store: "cd34", ..words },
+            Succession { seq: 10, ..words },
+            Succession { prev: Digest::of(b"7"), ..words },
+            Succession { key: &other, ..words },
+        ] {
+            assert!(changed.verify(&signature, &old.public()).is_err(), "{changed:?}");
+        }
+        for wrong in ["", "hello", &new.hand_over(&words), &signature[4..]] {
+            assert!(words.verify(wrong, &old.public()).is_err(), "{wrong}");
+        }
+        // What signs a head signs no key.
+        let head = Head { store: "ab12".into(), seq: 9, digest: Digest::of(b"8") };
+        let note = old.sign(&head);
+        let of_head = note.split_whitespace().next_back().unwrap();
+        assert!(words.verify(of_head, &old.public()).is_err());
+        let foreign = StoreSigner::new("cd34", [8; 32]).public();
+        for none in ["k", "", &foreign] {
+            assert!(Succession { key: none, ..words }.check_key().is_err(), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_written_in_one_way_only() {
+        let signer = StoreSigner::new("ab12", [7; 32]);
+        let head = Head { store: "ab12".into(), seq: 42, digest: Digest::of(b"x") };
+        let note = signer.sign(&head);
+        assert_eq!(SignedHead::read(&note).unwrap().head, head);
+        for (was, is) in [("42", "042"), ("42", "+42"), ("ab12\n", "ab12\r\n"), ("-v1", "-v2")] {
+            assert!(SignedHead::read(&note.replacen(was, is, 1)).is_err(), "{is}");
+        }
     }
 
     #[test]

@@ -19,6 +19,8 @@ use super::problem_of_unsigned;
 use super::reading;
 use crate::catalog::Catalog;
 use crate::record::Event;
+use crate::record::KeyChange;
+use crate::record::Keys;
 use crate::record::Line;
 use crate::record::LineError;
 use crate::store::OpenError;
@@ -36,6 +38,8 @@ struct Surveyed {
     torn: bool,
     /// Id and key of the store, by line 1.
     created: Option<(String, String)>,
+    /// What lines say of the store's key.
+    changes: Vec<KeyChange>,
     /// Places of lines that a newer version wrote, or that were made to look so.
     newer: Vec<String>,
     chain: Followed,
@@ -65,7 +69,8 @@ impl Check {
         if let Some(dir) = &disk.ledger {
             lines::read(dir, &mut ledger.problems, |raw| all.add(raw)).map_err(reading(path))?;
         }
-        identify(&mut ledger, json, all.created.take());
+        let changes = std::mem::take(&mut all.changes);
+        identify(&mut ledger, json, all.created.take(), changes);
         let witnessed = self.anchors(&mut ledger)?;
         let head = self.head(note, &mut ledger);
         ledger.signed = head.as_ref().map_or(0, |head| head.seq);
@@ -84,14 +89,13 @@ impl Check {
 
     /// The newest signed head, where it is a good one.
     fn head(&self, note: io::Result<Vec<u8>>, ledger: &mut Ledger) -> Option<Head> {
-        let key = self.key.as_ref().map(|given| &given.text).or(ledger.key.as_ref())?;
         let (kind, what) = match note.map(String::from_utf8) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 (Kind::Head, "it is missing".to_owned())
             }
             Err(error) => (Kind::Head, format!("it cannot be read: {error}")),
             Ok(Err(_not_text)) => (Kind::Head, "it is not a head".to_owned()),
-            Ok(Ok(note)) => match Head::verify(&note, key) {
+            Ok(Ok(note)) => match self.signed_head(&note, ledger)? {
                 Ok(head) if head.store == ledger.store => return Some(head),
                 Ok(head) => (Kind::Head, format!("it is that of store {}", head.store)),
                 Err(error) => (Kind::Signature, error.to_string()),
@@ -121,8 +125,13 @@ fn store_json(
     Ok(None)
 }
 
-/// Which store it is, by `store.json` or else by line 1.
-fn identify(ledger: &mut Ledger, json: Option<StoreJson>, created: Option<(String, String)>) {
+/// Which store it is, by `store.json` or else by line 1, and which keys sign it.
+fn identify(
+    ledger: &mut Ledger,
+    json: Option<StoreJson>,
+    created: Option<(String, String)>,
+    mut changes: Vec<KeyChange>,
+) {
     let json = json.map(|json| (json.store, json.key));
     if let (Some(json), Some(created)) = (&json, &created)
         && json != created
@@ -132,7 +141,13 @@ fn identify(ledger: &mut Ledger, json: Option<StoreJson>, created: Option<(Strin
         ledger.problems.push(Problem { path, kind, what });
     }
     if let Some((store, key)) = json.or(created) {
-        (ledger.store, ledger.key) = (store, Some(key));
+        let mut keys = Keys::new(&store, &key);
+        changes.sort_by_key(|change| change.seq);
+        for change in changes {
+            // What is wrong with it is said where its line is judged.
+            drop(keys.follow(change));
+        }
+        (ledger.store, ledger.keys) = (store, Some(keys));
     }
 }
 
@@ -147,6 +162,7 @@ impl Surveyed {
                 if let Event::Created { store, key, .. } = &line.event {
                     self.created.get_or_insert((store.clone(), key.clone()));
                 }
+                self.changes.extend(KeyChange::of(line));
             }
             Err(LineError::Newer(_)) if says.is_some() => self.newer.push(entry.place.clone()),
             Err(error) => entry.unreadable = Some(error.to_string()),
