@@ -5,64 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::PathBuf;
 
 use jiff::civil::DateTime;
 use worm_ingest::manifest::DIGEST_SUFFIX;
 use worm_ingest::manifest::MANIFEST_SUFFIX;
-
-/// How the name of a dump ends.
-const DUMP_SUFFIX: &str = ".sql.gz";
-/// How the name of a dump begins: the second in which it was begun, UTC.
-const STAMP: &str = "%Y-%m-%d_%H-%M-%S";
-/// Length of `2026-01-18`.
-const DATE_LEN: usize = 10;
-
-/// The file name of a dump, such as `2026-01-18_00-00-00.sql.gz`. Names sort by time.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct BackupName(String);
-
-impl BackupName {
-    /// Accepts exactly the names that the agent gives.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        let stamp = name.strip_suffix(DUMP_SUFFIX)?;
-        let moment = DateTime::strptime(STAMP, stamp).ok()?;
-        // strptime is lenient about leading zeros; the names are not.
-        (moment.strftime(STAMP).to_string() == stamp).then(|| Self(name.to_owned()))
-    }
-
-    /// The second of its name, UTC.
-    #[must_use]
-    pub fn moment(&self) -> Option<DateTime> {
-        DateTime::strptime(STAMP, self.0.strip_suffix(DUMP_SUFFIX)?).ok()
-    }
-
-    /// The day of the backup, `2026-01-18`, which names its directory in the mirror.
-    #[must_use]
-    pub fn date(&self) -> &str {
-        &self.0[..DATE_LEN]
-    }
-
-    /// The name of the dump, as it is.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The name of one of the three files.
-    #[must_use]
-    pub fn file(&self, role: Role) -> String {
-        format!("{}{}", self.0, role.suffix())
-    }
-}
-
-impl fmt::Display for BackupName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use worm_ingest::name::BackupName;
 
 /// The three files of a backup.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -78,6 +26,12 @@ pub enum Role {
 impl Role {
     /// In the order of writing: the manifest last, here as in the mount.
     pub const ALL: [Self; 3] = [Self::Dump, Self::Digest, Self::Manifest];
+
+    /// The name of this file of a backup.
+    #[must_use]
+    pub fn of(self, backup: &BackupName) -> String {
+        format!("{backup}{}", self.suffix())
+    }
 
     fn suffix(self) -> &'static str {
         match self {
@@ -174,7 +128,7 @@ impl Catalog {
     #[must_use]
     pub fn latest(&self, class: Option<&str>, limit: DateTime) -> Latest<'_> {
         let of_class = |backup: &&Backup| class.is_none_or(|class| class == backup.folder.class);
-        let plausible = |backup: &&Backup| backup.name.moment().is_some_and(|at| at <= limit);
+        let plausible = |backup: &&Backup| backup.name.moment() <= limit;
         Latest {
             plausible: self.complete.iter().rev().filter(of_class).find(plausible),
             newest: self.complete.iter().rfind(of_class),
@@ -190,7 +144,7 @@ pub fn keys_of(path: &str) -> Option<[String; 3]> {
     let class = folder.split('/').next()?.to_owned();
     let backup = Backup { folder: Folder { class, date: None }, name: BackupName::parse(name)? };
     let folder = backup.mirrored().path();
-    Some(Role::ALL.map(|role| folder.join(backup.name.file(role)).to_string_lossy().into_owned()))
+    Some(Role::ALL.map(|role| folder.join(role.of(&backup.name)).to_string_lossy().into_owned()))
 }
 
 /// The newest backup, and the newest that can be it. The same, unless a clock was wrong.
@@ -221,31 +175,17 @@ mod tests {
     }
 
     fn triple(class: &str, date: Option<&str>, stamp: &str) -> Vec<Found> {
+        triple_of(class, date, &format!("{stamp}.sql.gz"))
+    }
+
+    fn triple_of(class: &str, date: Option<&str>, name: &str) -> Vec<Found> {
         ["", ".sha256", ".manifest.json"]
-            .map(|suffix| found(class, date, &format!("{stamp}.sql.gz{suffix}")))
+            .map(|suffix| found(class, date, &format!("{name}{suffix}")))
             .to_vec()
     }
 
     fn names(catalog: &Catalog) -> Vec<String> {
         catalog.complete.iter().map(|b| format!("{}/{}", b.folder.class, b.name)).collect()
-    }
-
-    #[test]
-    fn only_names_of_the_agent_are_backups() {
-        for name in [
-            "2026-1-18_00-00-00.sql.gz",
-            "2026-01-32_00-00-00.sql.gz",
-            "2026-01-18 00-00-00.sql.gz",
-            "2026-01-18_00-00-00.sql",
-            "x2026-01-18_00-00-00.sql.gz",
-            "../2026-01-18_00-00-00.sql.gz",
-            "",
-        ] {
-            assert_eq!(BackupName::parse(name), None, "{name}");
-        }
-        let name = BackupName::parse("2026-01-18_00-00-00.sql.gz").unwrap();
-        assert_eq!(name.date(), "2026-01-18");
-        assert_eq!(name.file(Role::Manifest), "2026-01-18_00-00-00.sql.gz.manifest.json");
     }
 
     #[test]
@@ -266,6 +206,20 @@ mod tests {
                 "hourly/2026-01-18_01-00-00.sql.gz",
             ]
         );
+    }
+
+    #[test]
+    fn backups_of_every_form_count() {
+        let names = [
+            "2026-01-18_00-00-00.tar",
+            "2026-01-18_01-00-00.sql.zst",
+            "2026-01-18_02-00-00.dump.age",
+        ];
+        let listing = names.map(|name| triple_of("daily", None, name)).concat();
+        let catalog = Catalog::of(&listing);
+        assert_eq!(self::names(&catalog), names.map(|name| format!("daily/{name}")));
+        let keys = keys_of("daily/2026-01-18_01-00-00.sql.zst").unwrap();
+        assert_eq!(keys[1], "daily/2026-01-18/2026-01-18_01-00-00.sql.zst.sha256");
     }
 
     #[test]

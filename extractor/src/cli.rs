@@ -76,7 +76,7 @@ pub struct OnceArgs {
 /// Arguments of `restore`.
 #[derive(Args, Debug)]
 pub struct RestoreArgs {
-    /// `latest`, or the path of a dump (.sql.gz) or of its manifest
+    /// `latest`, or the path of a dump (.sql.gz, ...) or of its manifest
     #[arg(value_name = "latest|PATH", default_value = "latest")]
     pub backup: String,
     /// The database to restore into, as a URL: postgres://USER@HOST:PORT/DATABASE. A password is
@@ -97,6 +97,13 @@ pub struct RestoreArgs {
         default_value = "/backups/logs/extraction_audit.jsonl"
     )]
     pub audit: PathBuf,
+    /// A file with the secret key of an encrypted backup: of age, or of SSH. May be repeated
+    #[arg(long, value_name = "FILE", env = "WORM_IDENTITY", value_delimiter = ',')]
+    pub identity: Vec<PathBuf>,
+    /// Where the files of a directory archive (.tar) are unpacked [default: the system's directory
+    /// for temporary files]. Of an encrypted one it must be in memory, such as /dev/shm
+    #[arg(long, value_name = "DIR", env = "WORM_SCRATCH")]
+    pub scratch: Option<PathBuf>,
     /// Restore although the database is not empty or the server is older than the dump's
     #[arg(long)]
     pub force: bool,

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cli::OnceArgs;
 use crate::cli::RestoreArgs;
 use crate::error::Error;
 use crate::error::Result;
 use crate::listing::View;
+use crate::restore::identity::Identities;
 use crate::restore::target::PASSWORD;
 use crate::restore::target::Target;
 
@@ -69,6 +71,10 @@ pub struct RestoreConfig {
     pub(crate) force: bool,
     /// Whether to stop before anything is changed.
     pub(crate) preview: bool,
+    /// What opens encrypted backups.
+    pub(crate) identities: Arc<Identities>,
+    /// Where the files of a directory archive are unpacked.
+    pub(crate) scratch: PathBuf,
 }
 
 /// Which backup is meant.
@@ -93,8 +99,10 @@ impl TryFrom<RestoreArgs> for RestoreConfig {
             "latest" => Selector::Latest { from: args.from, class: args.class },
             path => Selector::Path(path.into()),
         };
-        let RestoreArgs { audit, force, preview, .. } = args;
-        Ok(Self { backup, target, audit, force, preview })
+        let identities = Arc::new(Identities::read(&args.identity)?);
+        let RestoreArgs { audit, force, preview, scratch, .. } = args;
+        let scratch = scratch.unwrap_or_else(std::env::temp_dir);
+        Ok(Self { backup, target, audit, force, preview, identities, scratch })
     }
 }
 

@@ -143,7 +143,7 @@ fn missing_bytes(catalog: &Catalog, listing: &[Found], mirrored: &BTreeMap<PathB
     let files = catalog
         .complete
         .iter()
-        .flat_map(|backup| crate::catalog::Role::ALL.map(|role| (backup, backup.name.file(role))));
+        .flat_map(|backup| crate::catalog::Role::ALL.map(|role| (backup, role.of(&backup.name))));
     files
         .filter(|(backup, name)| !mirrored.contains_key(&backup.mirrored().path().join(name)))
         .filter_map(|(backup, name)| sizes.get(&backup.folder.path().join(name)))

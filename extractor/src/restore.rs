@@ -4,14 +4,17 @@
 //! or dies; and the `COMMIT` is sent only when the bytes that were fed are the bytes that were
 //! sealed. The rows are counted after it.
 
+mod archive;
 mod chosen;
 mod complaint;
+pub(crate) mod identity;
 mod logged;
 mod psql;
 mod server;
 pub mod sql;
 mod stream;
 pub mod target;
+mod unpack;
 pub mod version;
 
 use std::sync::Arc;
@@ -20,7 +23,9 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tracing::info;
 use tracing::warn;
+use worm_ingest::manifest::Kind;
 use worm_ingest::manifest::Manifest;
+use worm_ingest::scratch;
 
 use crate::audit::AuditLog;
 use crate::audit::chain::Event;
@@ -32,6 +37,7 @@ use crate::error::Result;
 use crate::exit::Exit;
 use crate::progress::Progress;
 use crate::progress::pace;
+use crate::restore::archive::Tools;
 use crate::restore::chosen::Chosen;
 use crate::restore::complaint::complaint;
 use crate::restore::logged::Logged;
@@ -71,6 +77,9 @@ pub async fn restore(config: &RestoreConfig, cancel: &Cancel) -> Result<String> 
 async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Result<String> {
     let started = Instant::now();
     let (checking, audit) = (cancel.clone(), config.audit.clone());
+    if let Some(encryption) = &chosen.manifest.encryption {
+        config.identities.check(&mut chosen.file, encryption)?;
+    }
     let checked = tokio::task::spawn_blocking(move || {
         let logged = Logged::about(&chosen.path, &audit);
         let verdict = logged.and_then(|logged| chosen.verify(logged, &checking));
@@ -78,7 +87,7 @@ async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Res
     });
     let (chosen, verdict) = checked.await.map_err(gone)?;
     verdict?;
-    let (server, psql) = tokio::select! {
+    let (server, psql, tools) = tokio::select! {
         ready = prepare(config, &chosen.manifest) => ready?,
         () = cancel.requested() => return Err(Error::Cancelled("nothing was touched")),
     };
@@ -94,7 +103,8 @@ async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Res
     }
     info!("restoring {} into {}", path.display(), config.target.shown);
     let manifest = Arc::new(manifest);
-    feed(config, &server, &psql, file, &manifest, cancel).await?;
+    let dump = Ready { file, manifest: Arc::clone(&manifest), tools };
+    feed(config, &server, &psql, dump, cancel).await?;
     tokio::select! {
         verdict = check_rows(&server, &manifest) => verdict.map_err(after_commit)?,
         () = cancel.requested() => return Err(Error::Cancelled(
@@ -119,12 +129,13 @@ fn contents(manifest: &Manifest) -> String {
 }
 
 /// Everything that can be refused is refused here, before anything is written.
-async fn prepare(config: &RestoreConfig, manifest: &Manifest) -> Result<(Server, Psql)> {
+async fn prepare(config: &RestoreConfig, manifest: &Manifest) -> Result<(Server, Psql, Tools)> {
     let target = &config.target;
     if target.is_remote() {
         warn!("the connection to {} is not encrypted", target.shown);
     }
     let psql = Psql::newest().await?;
+    let tools = tools(config, manifest).await?;
     let server = Server::connect(target).await?;
     let there = Version::of_server(server.version_num);
     if let Some(objection) = objection(Version::find(&manifest.dump_version), psql.version, there) {
@@ -147,7 +158,31 @@ async fn prepare(config: &RestoreConfig, manifest: &Manifest) -> Result<(Server,
         }
         warn!("the database {} is not empty: it has {objects}", target.database);
     }
-    Ok((server, psql))
+    Ok((server, psql, tools))
+}
+
+/// Who reads the dump. What was encrypted is not written to a disk in the clear.
+async fn tools(config: &RestoreConfig, manifest: &Manifest) -> Result<Tools> {
+    let scratch = &config.scratch;
+    if manifest.kind == Kind::Directory && manifest.encryption.is_some() {
+        let in_memory = scratch::is_in_memory(scratch)
+            .map_err(Error::io(format!("look at {}", scratch.display())))?;
+        if !in_memory {
+            return Err(Error::Refused(format!(
+                "{} is on a disk, and nothing that was encrypted is written to one: name a directory \
+                 of a tmpfs, such as /dev/shm, by --scratch",
+                scratch.display()
+            )));
+        }
+    }
+    Tools::find(manifest.kind, Version::find(&manifest.dump_version), scratch).await
+}
+
+/// A dump that was checked, and who reads it.
+struct Ready {
+    file: std::fs::File,
+    manifest: Arc<Manifest>,
+    tools: Tools,
 }
 
 /// Runs `psql` with the dump. Returns when the transaction is committed, or undone.
@@ -155,8 +190,7 @@ async fn feed(
     config: &RestoreConfig,
     server: &Server,
     psql: &Psql,
-    file: std::fs::File,
-    manifest: &Arc<Manifest>,
+    dump: Ready,
     cancel: &Cancel,
 ) -> Result<()> {
     // Our session's name on the server, so that it can be told from all others.
@@ -168,13 +202,15 @@ async fn feed(
     };
     let gate = Arc::new(Gate::default());
     let feeder = tokio::task::spawn_blocking({
-        let (manifest, gate) = (Arc::clone(manifest), Arc::clone(&gate));
+        let (identities, gate) = (Arc::clone(&config.identities), Arc::clone(&gate));
         let restricted = psql.version.knows_restrict();
         move || {
+            let Ready { file, manifest, tools } = &dump;
             let progress = Progress::of_bytes(manifest.stored.bytes);
             progress.on("restoring");
             let count = |n| progress.add(n);
-            let fed = stream::feed(&file, &manifest, restricted, &gate, input, answers, count);
+            let dump = stream::Dump { file, manifest, identities: &identities, tools };
+            let fed = stream::feed(&dump, restricted, &gate, input, answers, count);
             progress.end();
             fed
         }

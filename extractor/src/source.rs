@@ -50,9 +50,9 @@ impl Source {
         let doubt = |doubt: Doubt| Error::Mismatch(doubt.to_string());
         let name = backup.name.as_str();
         let (digest, digest_bytes) =
-            Self::small(view, &folder, backup.name.file(Role::Digest), DIGEST_BYTES_MAX)?;
+            Self::small(view, &folder, Role::Digest.of(&backup.name), DIGEST_BYTES_MAX)?;
         let (manifest, manifest_bytes) =
-            Self::small(view, &folder, backup.name.file(Role::Manifest), MANIFEST_BYTES_MAX)?;
+            Self::small(view, &folder, Role::Manifest.of(&backup.name), MANIFEST_BYTES_MAX)?;
         let path = folder.join(name);
         let (file, meta) = open(&path)?;
         let (bytes, modified) = (meta.len(), meta.mtime());

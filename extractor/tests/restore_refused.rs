@@ -157,7 +157,7 @@ fn a_damaged_dump_is_refused_before_anything_is_touched() {
 #[test]
 fn sql_that_unpacks_to_something_else_is_never_committed() {
     let scene = Scene::new(SQL);
-    change_manifest(&scene.dump, |manifest| manifest.raw.sha256 = "0".repeat(64));
+    change_manifest(&scene.dump, |manifest| manifest.raw.sha256 = Some("0".repeat(64)));
     scene.fails(9, "is, unpacked,");
     let cut = Scene::new(&SQL[..SQL.len() - 4]);
     cut.fails(9, "ends in the middle of a command");

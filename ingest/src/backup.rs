@@ -8,44 +8,35 @@
 //! class (a full one, for example) ends that file alone.
 
 use std::io;
-use std::io::PipeReader;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::audit;
 use crate::audit::Record;
+use crate::carry;
+use crate::carry::Carrier;
 use crate::config::Config;
 use crate::error::Error;
 use crate::job::Part;
 use crate::manifest::DIGEST_SUFFIX;
-use crate::manifest::FORMAT;
 use crate::manifest::MANIFEST_SUFFIX;
 use crate::manifest::Manifest;
+use crate::manifest::Raw;
 use crate::name;
-use crate::progress;
-use crate::proof;
 use crate::proof::Proven;
 use crate::source::Facts;
 use crate::source::Source;
-use crate::source::child::Dump;
 use crate::source::postgres::Postgres;
-use crate::stream::pipeline;
-use crate::stream::pipeline::Progress;
-use crate::stream::pipeline::StreamError;
 use crate::stream::pipeline::Streamed;
+use crate::stream::recipients::Recipients;
 use crate::vault::Attributes;
 use crate::vault::Class;
 use crate::vault::Draft;
 use crate::vault::Kind;
 use crate::vault::Tee;
 use crate::vault::VaultError;
-
-/// After the child was ended, its stream must end in this time.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// One database and its classes.
 #[derive(Clone, Debug)]
@@ -97,9 +88,6 @@ struct Dumped {
     streamed: Streamed,
 }
 
-/// What a stream gives back: its result, and the files, which are still drafts.
-type Streaming = JoinHandle<(Result<Streamed, StreamError>, Tee)>;
-
 impl Run<'_> {
     /// An error befalls all parts that have none of their own yet.
     async fn attempt(&mut self) -> Result<(), Error> {
@@ -110,12 +98,13 @@ impl Run<'_> {
         }
         audit::check(&config.audit_log)
             .map_err(|source| Error::AuditUnwritable { path: config.audit_log.clone(), source })?;
+        carry::check(&config.shape)?;
         let (target, around) = (config.target.clone(), config.around.clone());
         let directory = config.client_directory.clone();
         let mut source = Postgres::new(target, around, directory, config.lock_wait_timeout);
         let facts = tokio::select! {
-            facts = source.observe() => facts?,
-            () = stopped(&mut self.cancelled) => return Err(Error::Cancelled),
+            facts = source.observe(&config.shape) => facts?,
+            () = carry::stopped(&mut self.cancelled) => return Err(Error::Cancelled),
         };
         for part in &mut self.parts {
             part.record.database.clone_from(&facts.database);
@@ -126,8 +115,23 @@ impl Run<'_> {
             self.give_up(&seats, tee);
             return Ok(());
         }
-        let dump = source.dump(&facts)?;
-        let (tee, proven, streamed) = self.stream(dump, tee, &seats, &facts).await?;
+        let carrier = Carrier {
+            source: &mut source,
+            facts: &facts,
+            shape: &config.shape,
+            patience: config.stall_timeout,
+            cancelled: &mut self.cancelled,
+        };
+        let (proven, streamed, tee) = match carrier.carry(tee).await {
+            (Ok((proven, streamed)), Some(tee)) => (proven, streamed, tee),
+            (carried, tee) => {
+                if let Some(tee) = tee {
+                    self.give_up(&seats, tee);
+                }
+                let lost = || Error::Internal("the files were lost on the way".to_owned());
+                return Err(carried.err().unwrap_or_else(lost));
+            }
+        };
         for table in &proven.unexpected {
             tracing::warn!(table, "is in the dump although the catalogue did not promise it");
         }
@@ -157,8 +161,9 @@ impl Run<'_> {
     /// Takes the first name that is free in all classes.
     fn create(&mut self, seats: &[Seat]) -> Result<Tee, Error> {
         let classes: Vec<Arc<Class>> = seats.iter().map(|seat| Arc::clone(&seat.class)).collect();
-        let tee = Tee::create(&classes, name::candidates(self.order.now))?;
-        let wished = name::backup_name(self.order.now);
+        let form = self.order.config.shape.form();
+        let tee = Tee::create(&classes, name::candidates(self.order.now, form))?;
+        let wished = name::backup_name(self.order.now, form);
         let Some(got) = tee.name() else { return Ok(tee) };
         let taken = wished != got;
         if taken {
@@ -177,74 +182,6 @@ impl Run<'_> {
         for (seat, draft) in seats.iter().zip(tee.into_drafts()) {
             if let Err(error) = draft {
                 self.parts[seat.part].error = Some(Arc::new(error.into()));
-            }
-        }
-    }
-
-    /// Carries the dump into the drafts, and gives them back only if the dump is proven whole.
-    async fn stream(
-        &mut self,
-        mut dump: Dump,
-        tee: Tee,
-        seats: &[Seat],
-        facts: &Facts,
-    ) -> Result<(Tee, Proven, Streamed), Error> {
-        let failed = |doing: &str| {
-            let doing = doing.to_owned();
-            move |source| Error::Stream { doing, source }
-        };
-        let progress = Arc::new(Progress::default());
-        let pipe = dump.take_stdout().map_err(failed("read from pg_dump"))?;
-        let level = self.order.config.compression.level;
-        let mut streaming = start(pipe, tee, level, Arc::clone(&progress));
-
-        let patience = self.order.config.stall_timeout;
-        let finished = tokio::select! {
-            finished = &mut streaming => Ok(finished),
-            () = stopped(&mut self.cancelled) => Err(Stop::Cancelled),
-            () = progress::stalled(&progress, patience) => Err(Stop::Stalled(patience)),
-            never = progress::show(&progress) => match never {},
-        };
-        let finished = match finished {
-            Ok(finished) => finished,
-            Err(stop) => {
-                let error = stop.end(dump).await;
-                // The drafts end here, or, should the stream hang, with this process.
-                drop(tokio::time::timeout(GRACE, streaming).await);
-                return Err(error);
-            }
-        };
-        let (streamed, tee) = finished.map_err(|panic| Error::Internal(panic.to_string()))?;
-        let streamed = match streamed {
-            Ok(streamed) => streamed,
-            Err(error) => {
-                dump.stop().await;
-                self.give_up(seats, tee);
-                let doing = error.to_string();
-                let (StreamError::Read(source)
-                | StreamError::Compress(source)
-                | StreamError::Write(source)) = error;
-                return Err(Error::Stream { doing, source });
-            }
-        };
-        let ending = tokio::select! {
-            ending = dump.wait() => ending.map_err(failed("wait for pg_dump"))?,
-            () = stopped(&mut self.cancelled) => return Err(Stop::Cancelled.end(dump).await),
-            () = tokio::time::sleep(patience) => {
-                return Err(Stop::Stalled(patience).end(dump).await);
-            }
-        };
-        let words = dump.last_words().await;
-        match proof::prove(ending, &streamed.report, &facts.tables) {
-            Ok(proven) => {
-                if !words.is_empty() {
-                    tracing::warn!(words, "pg_dump had something to say");
-                }
-                Ok((tee, proven, streamed))
-            }
-            Err(flaw) => {
-                self.give_up(seats, tee);
-                Err(Error::NotWhole { flaw, words })
             }
         }
     }
@@ -272,8 +209,11 @@ impl Run<'_> {
         finished_at: Timestamp,
     ) -> Manifest {
         let Dumped { facts, proven, streamed } = dumped;
+        let shape = &self.order.config.shape;
+        let encryption = shape.recipients.as_ref().map(Recipients::described);
+        let sha256 = encryption.is_none().then(|| streamed.raw.sha256.clone());
         Manifest {
-            format: FORMAT,
+            format: shape.form().manifest_format(),
             name: name.to_owned(),
             class: self.order.classes[seat.part].clone(),
             classes: self.order.classes.clone(),
@@ -287,8 +227,10 @@ impl Run<'_> {
             dump_version: facts.dump_version.clone(),
             snapshot: facts.snapshot.clone(),
             database_bytes: facts.database_bytes,
-            compression: self.order.config.compression.clone(),
-            raw: streamed.raw.clone(),
+            kind: shape.kind,
+            compression: shape.compression,
+            encryption,
+            raw: Raw { bytes: streamed.raw.bytes, sha256 },
             stored: streamed.stored.clone(),
             tables: proven.tables.clone(),
             extensions: facts.extensions.clone(),
@@ -310,39 +252,6 @@ fn note(record: &mut Record, dumped: &Dumped, attributes: &Attributes) {
     record.tables = Some(proven.tables.len());
     record.rows = Some(proven.tables.iter().map(|table| table.rows).sum());
     record.retain_until = attributes.retain_until;
-}
-
-/// Why a dump is ended before its own end.
-enum Stop {
-    Cancelled,
-    /// Nothing had moved for so long.
-    Stalled(Duration),
-}
-
-impl Stop {
-    /// Ends the dump, and says what to tell.
-    async fn end(self, mut dump: Dump) -> Error {
-        dump.stop().await;
-        match self {
-            Self::Cancelled => Error::Cancelled,
-            Self::Stalled(patience) => Error::Stalled { patience, words: dump.last_words().await },
-        }
-    }
-}
-
-/// Starts the stream on threads of its own. It gives the drafts back whatever happens.
-fn start(pipe: PipeReader, mut tee: Tee, level: i32, progress: Arc<Progress>) -> Streaming {
-    tokio::task::spawn_blocking(move || {
-        let result = pipeline::run(pipe, &mut tee, level, &progress);
-        (result, tee)
-    })
-}
-
-/// Waits for the word to stop. If nobody can give it any more, for ever.
-async fn stopped(cancelled: &mut watch::Receiver<bool>) {
-    if cancelled.wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
 }
 
 /// The sealed file must be what was written: by its length, and by the digest that the mount took

@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connect::Surroundings;
 use crate::connect::Target;
 use crate::error::Error;
-use crate::manifest::Compression;
 use crate::settings::Environment;
 use crate::settings::Setting;
 use crate::settings::Settings;
 use crate::settings::SettingsError;
 use crate::settings::table;
+use crate::shape::Asked;
+use crate::shape::Shape;
 
 /// Settings that make sense together.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub struct Config {
     pub(crate) classes: Vec<String>,
     pub(crate) backups: PathBuf,
     pub(crate) audit_log: PathBuf,
-    pub(crate) compression: Compression,
+    pub(crate) shape: Arc<Shape>,
     pub(crate) client_directory: Option<PathBuf>,
     pub(crate) lock_wait_timeout: Duration,
     pub(crate) stall_timeout: Duration,
@@ -81,13 +83,11 @@ impl Config {
                 return Err(Error::Usage(format!("class {class} is named twice")));
             }
         }
-        let compression =
-            settings.parse(&table::COMPRESS, "gzip:1 to gzip:9 are known", compression)?;
         Ok(Self {
             classes,
             backups,
             audit_log: settings.needed_path(&table::AUDIT_LOG)?,
-            compression: compression.ok_or_else(|| SettingsError::missing(&table::COMPRESS))?,
+            shape: Arc::new(shape(settings)?),
             client_directory: settings.path(&table::CLIENT_DIR),
             lock_wait_timeout: wait(settings, &table::LOCK_WAIT_TIMEOUT)?,
             stall_timeout: wait(settings, &table::STALL_TIMEOUT)?,
@@ -109,11 +109,24 @@ fn is_class_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
 
-fn compression(text: &str) -> Option<Compression> {
-    match text.strip_prefix("gzip:").and_then(|level| level.parse().ok()) {
-        Some(level @ 1..=9) => Some(Compression { codec: "gzip".to_owned(), level }),
-        Some(_) | None => None,
-    }
+/// What the backup is to be.
+fn shape(settings: &Settings) -> Result<Shape, Error> {
+    let text = |setting| settings.text(setting).unwrap_or_default().to_owned();
+    let number = |setting| -> Result<u64, SettingsError> {
+        Ok(settings
+            .parse(setting, "a whole number is wanted", |text| text.parse().ok())?
+            .unwrap_or(0))
+    };
+    Shape::new(Asked {
+        format: text(&table::FORMAT),
+        compress: text(&table::COMPRESS),
+        jobs: u32::try_from(number(&table::JOBS)?).unwrap_or(u32::MAX),
+        scratch: settings.path(&table::SCRATCH),
+        recipients: settings.list(&table::RECIPIENT).to_vec(),
+        rate_limit: number(&table::RATE_LIMIT)?,
+        min_bytes: number(&table::MIN_BYTES)?,
+    })
+    .map_err(Error::Usage)
 }
 
 #[cfg(test)]
@@ -152,7 +165,7 @@ mod tests {
         let config = config(&["hourly"]).unwrap();
         assert_eq!(config.backups, PathBuf::from("/backups/active"));
         assert_eq!(config.audit_log, PathBuf::from("/backups/logs/backup_audit.jsonl"));
-        assert_eq!(config.compression.level, 2);
+        assert_eq!(config.shape.form().suffix(), ".sql.gz");
         assert!(!config.allow_plain);
         assert_eq!(config.lock_wait_timeout, Duration::from_secs(600));
         assert_eq!(config.stall_timeout, Duration::from_secs(1800));
@@ -176,10 +189,10 @@ mod tests {
 
     #[test]
     fn codecs_that_we_cannot_do_are_refused() {
-        for codec in ["gzip", "gzip:0", "gzip:10", "zstd:3", "none", ""] {
+        for codec in ["gzip", "gzip:0", "lz4:1", ""] {
             assert!(config(&["hourly", "--compress", codec]).is_err(), "{codec:?}");
         }
-        assert_eq!(config(&["hourly", "--compress", "gzip:9"]).unwrap().compression.level, 9);
+        assert_eq!(config(&["hourly", "--compress", "gzip:9"]).unwrap().shape.compression.level, 9);
     }
 
     #[test]

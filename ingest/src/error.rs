@@ -83,6 +83,50 @@ pub enum Error {
         /// What there is.
         found: String,
     },
+    /// The clients fit the server, but cannot write what is asked for.
+    #[error(
+        "this format needs pg_dump {needed} or newer (found: {found}): install \
+         postgresql-client-{needed}, or choose another --format or --compress"
+    )]
+    OldClient {
+        /// The oldest version that can.
+        needed: u32,
+        /// What there is.
+        found: String,
+    },
+    /// An archive that nobody can read is not proven.
+    #[error("there is no {}: it is needed to prove that a dump of this format is whole", path.display())]
+    NoRestorer {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A part of the rows is no backup.
+    #[error(
+        "row security would hide rows of {tables} from this user: back up as the owner of the tables, \
+         or give it the right to see all (ALTER ROLE ... BYPASSRLS)"
+    )]
+    RowSecurity {
+        /// Which.
+        tables: String,
+    },
+    /// No place for files on the way.
+    #[error("the scratch directory {} cannot be used: {source}", path.display())]
+    Scratch {
+        /// The directory asked for.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What is to be encrypted must not lie around in the clear.
+    #[error(
+        "the scratch directory {} is on a disk, and nothing that is to be encrypted may be written \
+         to one: name a directory of a tmpfs, such as /dev/shm, or choose --format custom",
+        path.display()
+    )]
+    ScratchOnDisk {
+        /// The directory asked for.
+        path: PathBuf,
+    },
     /// The dump program did not start.
     #[error("could not start {}: {source}", program.display())]
     Start {
@@ -166,7 +210,12 @@ impl Error {
             Self::AuditUnwritable { .. }
             | Self::LoginRefused { .. }
             | Self::Query { .. }
-            | Self::NoClient { .. } => Exit::Preflight,
+            | Self::NoClient { .. }
+            | Self::OldClient { .. }
+            | Self::NoRestorer { .. }
+            | Self::RowSecurity { .. }
+            | Self::Scratch { .. }
+            | Self::ScratchOnDisk { .. } => Exit::Preflight,
             Self::AuditLost { .. } => Exit::Partial,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Mismatch { .. } => Exit::Verification,
@@ -207,10 +256,17 @@ impl Error {
             Self::LoginRefused { .. } => "database.refused",
             Self::Query { .. } => "database.query",
             Self::NoClient { .. } => "client.missing",
+            Self::OldClient { .. } => "client.old",
+            Self::NoRestorer { .. } => "client.no_pg_restore",
+            Self::RowSecurity { .. } => "database.row_security",
+            Self::Scratch { .. } => "scratch",
+            Self::ScratchOnDisk { .. } => "scratch.on_disk",
             Self::Start { .. } => "dump.start",
             Self::NotWhole { flaw, .. } => match flaw {
                 Flaw::Ended(_) => "dump.failed",
                 Flaw::Empty => "dump.empty",
+                Flaw::TooSmall { .. } => "dump.too_small",
+                Flaw::NotRestorable(_) => "dump.not_restorable",
                 Flaw::CutShort(_) => "dump.cut_short",
                 Flaw::Unreadable(_) => "dump.unreadable",
                 Flaw::Missing { .. } => "dump.missing_tables",

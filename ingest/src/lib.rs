@@ -9,6 +9,7 @@
 
 pub mod audit;
 mod backup;
+mod carry;
 pub mod cli;
 pub mod config;
 mod connect;
@@ -17,12 +18,16 @@ pub mod exit;
 pub mod job;
 pub mod logging;
 pub mod manifest;
-mod name;
+pub mod name;
 mod progress;
 mod proof;
+pub mod scratch;
 pub mod settings;
+mod shape;
 mod source;
 mod stream;
 pub mod summary;
 mod table;
 mod vault;
+
+pub use source::leash;

@@ -20,6 +20,7 @@ use worm_ingest::exit::Exit;
 use worm_ingest::job;
 use worm_ingest::job::Job;
 use worm_ingest::job::Outcome;
+use worm_ingest::leash;
 use worm_ingest::logging;
 use worm_ingest::logging::LogFormat;
 use worm_ingest::settings;
@@ -27,6 +28,7 @@ use worm_ingest::settings::Environment;
 use worm_ingest::summary;
 
 fn main() -> ExitCode {
+    leash::enter();
     let cli = Cli::parse();
     let environment = Environment::of_this_process();
     let loaded = cli.settings(&environment).and_then(|settings| {

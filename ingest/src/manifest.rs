@@ -3,12 +3,18 @@
 //! A backup is whole when its manifest exists, so the manifest is always written last. It says
 //! everything that a restore needs to know and to check.
 
+use std::str::FromStr;
+
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::name::Form;
+
 /// The newest manifest format that this version writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// The format of a plain dump packed by gzip, which the first version reads as well.
+const FORMAT_OF_FIRST: u32 = 1;
 /// Appended to the name of a backup to name its manifest.
 pub const MANIFEST_SUFFIX: &str = ".manifest.json";
 /// Appended to the name of a backup to name its digest in `sha256sum -c` form.
@@ -17,7 +23,7 @@ pub const DIGEST_SUFFIX: &str = ".sha256";
 /// What one backup is: where it came from, what it holds, and how to check it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Version of this form, [`FORMAT`].
+    /// Version of this form, up to [`FORMAT`].
     pub format: u32,
     /// File name of the backup that this describes, in the same directory.
     pub name: String,
@@ -47,10 +53,16 @@ pub struct Manifest {
     pub snapshot: String,
     /// Size of the database on the server, `pg_database_size`, in bytes.
     pub database_bytes: u64,
-    /// How the stream was compressed.
+    /// The form of the dump.
+    #[serde(default)]
+    pub kind: Kind,
+    /// How it was compressed: a plain dump on its way, any other by `pg_dump` itself, inside.
     pub compression: Compression,
-    /// The dump before compression.
-    pub raw: Content,
+    /// To whom it was encrypted; absent when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+    /// The dump as `pg_dump` wrote it, before compression and encryption.
+    pub raw: Raw,
     /// The file as stored. Its digest is what the mount and `sha256sum` must report.
     pub stored: Content,
     /// Every table of the snapshot that has rows of its own, with the rows counted in the stream.
@@ -63,13 +75,60 @@ pub struct Manifest {
     pub store: Option<String>,
 }
 
+/// The form of a dump.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// SQL, as `psql` reads it.
+    #[default]
+    Plain,
+    /// An archive in one file (`pg_dump --format=custom`).
+    Custom,
+    /// An archive in a directory (`pg_dump --format=directory`), as one tar file.
+    Directory,
+}
+
 /// How a stream was compressed.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Compression {
-    /// `gzip`, `zstd` or `none`.
-    pub codec: String,
-    /// The codec's own level.
+    /// By what.
+    pub codec: Codec,
+    /// The codec's own level; 0 for none.
     pub level: i32,
+}
+
+/// A way to compress.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Codec {
+    /// As `gunzip` reads it.
+    Gzip,
+    /// As `unzstd` reads it.
+    Zstd,
+    /// Not compressed.
+    None,
+}
+
+/// Not a compression that we know.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0:?} is no compression: gzip:1 to gzip:9, zstd:1 to zstd:19 and none are known")]
+pub struct UnknownCompression(String);
+
+impl FromStr for Compression {
+    type Err = UnknownCompression;
+
+    /// Reads `gzip:2`, `zstd:1`, `none`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (codec, level) = text.split_once(':').unwrap_or((text, "0"));
+        let known = match (codec, level.parse()) {
+            ("gzip", Ok(level @ 1..=9)) => Some((Codec::Gzip, level)),
+            ("zstd", Ok(level @ 1..=19)) => Some((Codec::Zstd, level)),
+            ("none", Ok(0)) if text == codec => Some((Codec::None, 0)),
+            _ => None,
+        };
+        let (codec, level) = known.ok_or_else(|| UnknownCompression(text.to_owned()))?;
+        Ok(Self { codec, level })
+    }
 }
 
 /// A number of bytes and their SHA-256.
@@ -79,6 +138,26 @@ pub struct Content {
     pub bytes: u64,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: String,
+}
+
+/// The dump before anything was done to it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Raw {
+    /// Length in bytes.
+    pub bytes: u64,
+    /// SHA-256 in lower-case hexadecimal. Absent from encrypted backups: it would tell anybody
+    /// whether he has guessed their content, and the encryption vouches for it anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+/// Who can read an encrypted backup.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Encryption {
+    /// Always `age`, in its format `age-encryption.org/v1`.
+    pub method: String,
+    /// The public keys: whoever has the secret key of one can read it.
+    pub recipients: Vec<String>,
 }
 
 /// The rows of one table, as counted in its COPY block.
@@ -116,7 +195,25 @@ pub enum ManifestError {
     Newer(u32),
 }
 
+impl Form {
+    /// The oldest format whose readers understand such a backup.
+    #[must_use]
+    pub fn manifest_format(self) -> u32 {
+        let first = Self { kind: Kind::Plain, codec: Codec::Gzip, encrypted: false };
+        if self == first { FORMAT_OF_FIRST } else { FORMAT }
+    }
+}
+
 impl Manifest {
+    /// How the file is packed, beneath its encryption. Archives are packed inside.
+    #[must_use]
+    pub fn codec(&self) -> Codec {
+        match self.kind {
+            Kind::Plain => self.compression.codec,
+            Kind::Custom | Kind::Directory => Codec::None,
+        }
+    }
+
     /// The bytes of the manifest file: JSON for people, with a final newline.
     ///
     /// # Errors
@@ -147,6 +244,30 @@ impl Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn compressions_are_read_and_nothing_else_is() {
+        for (text, codec, level) in [
+            ("gzip:1", Codec::Gzip, 1),
+            ("gzip:9", Codec::Gzip, 9),
+            ("zstd:1", Codec::Zstd, 1),
+            ("zstd:19", Codec::Zstd, 19),
+            ("none", Codec::None, 0),
+        ] {
+            assert_eq!(text.parse(), Ok(Compression { codec, level }), "{text}");
+        }
+        for text in
+            ["gzip", "gzip:0", "gzip:10", "zstd:0", "zstd:20", "none:0", "none:1", "lz4:1", ""]
+        {
+            assert!(text.parse::<Compression>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_first_version_reads_is_called_so() {
+        let formats: Vec<u32> = Form::all().map(Form::manifest_format).collect();
+        assert_eq!(formats, [1, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+    }
 
     #[test]
     fn only_tables_of_extensions_say_so() {

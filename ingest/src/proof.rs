@@ -38,6 +38,17 @@ pub enum Flaw {
     /// It said all was well and wrote nothing.
     #[error("pg_dump wrote nothing")]
     Empty,
+    /// Smaller than it can be.
+    #[error("the dump has only {bytes} bytes, and --min-bytes asks for {floor}")]
+    TooSmall {
+        /// Its length.
+        bytes: u64,
+        /// The least that is accepted.
+        floor: u64,
+    },
+    /// `pg_restore` could not read the archive.
+    #[error("pg_restore cannot read the dump: {0}")]
+    NotRestorable(String),
     /// The stream stops before the line that ends every dump.
     #[error("the dump stops before its end{0}")]
     CutShort(String),
@@ -66,17 +77,39 @@ pub(crate) struct Proven {
     pub(crate) unexpected: Vec<String>,
 }
 
+/// All that was seen of a dump.
+#[derive(Debug)]
+pub(crate) struct Evidence<'a> {
+    /// How the dump program ended.
+    pub(crate) ending: Ending,
+    /// Length of what it wrote.
+    pub(crate) bytes: u64,
+    /// The least that is accepted.
+    pub(crate) floor: u64,
+    /// How the program ended that read an archive, and its last words.
+    pub(crate) reading: Option<(Ending, &'a str)>,
+    /// What the scanner saw of the dump as SQL.
+    pub(crate) report: &'a Report,
+}
+
 /// Decides from all that was seen whether the dump is whole.
-pub(crate) fn prove(
-    ending: Ending,
-    report: &Report,
-    expected: &[Expected],
-) -> Result<Proven, Flaw> {
+pub(crate) fn prove(evidence: &Evidence<'_>, expected: &[Expected]) -> Result<Proven, Flaw> {
+    let Evidence { ending, bytes, floor, reading, report } = *evidence;
     if ending != Ending::Status(0) {
         return Err(Flaw::Ended(ending.to_string()));
     }
-    if report.bytes == 0 {
+    if bytes == 0 {
         return Err(Flaw::Empty);
+    }
+    match reading {
+        None | Some((Ending::Status(0), _)) => {}
+        Some((Ending::Status(_), words)) => return Err(Flaw::NotRestorable(words.to_owned())),
+        Some((Ending::Signal(signal), _)) => {
+            return Err(Flaw::NotRestorable(format!("it was killed by signal {signal}")));
+        }
+    }
+    if bytes < floor {
+        return Err(Flaw::TooSmall { bytes, floor });
     }
     if let Some(statement) = &report.unreadable {
         return Err(Flaw::Unreadable(statement.clone()));
@@ -173,6 +206,7 @@ mod tests {
             table: table(t),
             root: root.map(table),
             extension: false,
+            hidden: false,
         });
         expected.collect()
     }
@@ -186,9 +220,13 @@ mod tests {
         }
     }
 
+    fn seen(ending: Ending, report: &Report) -> Evidence<'_> {
+        Evidence { ending, bytes: report.bytes, floor: 1, reading: None, report }
+    }
+
     #[track_caller]
     fn check(report: &Report, expected: &[(&str, Option<&str>)], verdict: &str) {
-        let got = match prove(Ending::Status(0), report, &expect(expected)) {
+        let got = match prove(&seen(Ending::Status(0), report), &expect(expected)) {
             Ok(proven) => proven
                 .tables
                 .iter()
@@ -247,11 +285,27 @@ mod tests {
     }
 
     #[test]
+    fn a_dump_below_the_floor_or_that_cannot_be_read_is_not_whole() {
+        let (whole, expected) = (dump(&[("a", 1)]), expect(&[("a", None)]));
+        let verdict = |change: &dyn Fn(&mut Evidence<'_>)| {
+            let mut evidence = seen(Ending::Status(0), &whole);
+            change(&mut evidence);
+            prove(&evidence, &expected).err().map(|flaw| flaw.to_string())
+        };
+        assert_eq!(verdict(&|evidence| evidence.reading = Some((Ending::Status(0), ""))), None);
+        let unread = |ending| verdict(&|evidence| evidence.reading = Some((ending, "bad magic")));
+        assert!(unread(Ending::Status(1)).unwrap().ends_with("read the dump: bad magic"));
+        assert!(unread(Ending::Signal(9)).unwrap().ends_with("killed by signal 9"));
+        let small = verdict(&|evidence| evidence.floor = 2).unwrap();
+        assert_eq!(small, "the dump has only 1 bytes, and --min-bytes asks for 2");
+    }
+
+    #[test]
     fn a_dump_that_did_not_end_well_is_not_whole() {
         let whole = dump(&[("a", 1)]);
         let expected = expect(&[("a", None)]);
         for ending in [Ending::Status(1), Ending::Signal(9)] {
-            assert!(matches!(prove(ending, &whole, &expected), Err(Flaw::Ended(_))));
+            assert!(matches!(prove(&seen(ending, &whole), &expected), Err(Flaw::Ended(_))));
         }
         let cut = Report { complete: false, broken_off_in: Some(name("a")), ..whole.clone() };
         check(&cut, &[("a", None)], "the dump stops before its end, in the rows of public.a");

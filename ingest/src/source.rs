@@ -4,13 +4,16 @@
 
 pub(crate) mod child;
 pub(crate) mod client;
+pub mod leash;
 pub(crate) mod postgres;
 
 use std::future::Future;
+use std::path::Path;
 
-use self::child::Dump;
+use self::child::Running;
 use crate::error::Error;
 use crate::manifest::Extension;
+use crate::shape::Shape;
 use crate::table::Expected;
 
 /// What is known of a database before it is dumped. All of it belongs to one snapshot.
@@ -38,9 +41,16 @@ pub(crate) struct Facts {
 
 /// A database that can be backed up.
 pub(crate) trait Source {
-    /// Looks at the database, keeps the moment, and makes sure that it can be dumped. Writes nothing.
-    fn observe(&mut self) -> impl Future<Output = Result<Facts, Error>> + Send;
+    /// Looks at the database, keeps the moment, and makes sure that it can be dumped in this shape.
+    /// Writes nothing.
+    fn observe(&mut self, shape: &Shape) -> impl Future<Output = Result<Facts, Error>> + Send;
 
-    /// Starts to stream the database as it was at that moment.
-    fn dump(&mut self, facts: &Facts) -> Result<Dump, Error>;
+    /// Starts to dump the database as it was at that moment: to its output, or, for a directory,
+    /// into the directory `into`, which is not there yet.
+    fn dump(&mut self, facts: &Facts, shape: &Shape, into: Option<&Path>)
+    -> Result<Running, Error>;
+
+    /// Starts to read an archive that was dumped, the directory `archive` or what comes through its
+    /// input, and to write it out as SQL: what a restore would do.
+    fn read(&mut self, archive: Option<&Path>) -> Result<Running, Error>;
 }

@@ -40,4 +40,6 @@ pub(crate) struct Expected {
     pub(crate) root: Option<Table>,
     /// Whether it is a configuration table of an extension.
     pub(crate) extension: bool,
+    /// Whether row security would hide rows of it from us.
+    pub(crate) hidden: bool,
 }

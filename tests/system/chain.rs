@@ -20,7 +20,7 @@ use worm_ingest::manifest::Manifest;
 /// The ending of a backup's own file.
 const DUMP: &str = ".sql.gz";
 
-fn backup(daemon: &Daemon, url: &str, class: &str) -> Command {
+pub(crate) fn backup(daemon: &Daemon, url: &str, class: &str) -> Command {
     let mut command = binary::command("worm-ingest");
     command.args(["backup", class]).env("DATABASE_URL", url);
     command.arg("--backups").arg(daemon.active());
@@ -28,7 +28,7 @@ fn backup(daemon: &Daemon, url: &str, class: &str) -> Command {
     command
 }
 
-fn mirror(daemon: &Daemon) -> Command {
+pub(crate) fn mirror(daemon: &Daemon) -> Command {
     // The mirror's directory is never made by the extractor: it may be a disk that is not there.
     std::fs::create_dir_all(daemon.directory().join("external")).unwrap();
     let mut command = binary::command("worm-extractor");
@@ -38,7 +38,7 @@ fn mirror(daemon: &Daemon) -> Command {
     command
 }
 
-fn restore(daemon: &Daemon, what: &str, url: &str) -> Command {
+pub(crate) fn restore(daemon: &Daemon, what: &str, url: &str) -> Command {
     let mut command = binary::command("worm-extractor");
     command.args(["restore", what, "--to", url]);
     command.arg("--from").arg(daemon.directory().join("external"));
@@ -129,10 +129,10 @@ fn start(command: &mut Command) -> Running {
 }
 
 /// Odd names, large objects and kinds of tables: the same as the demo shows.
-const ODD: &str = include_str!("../../scripts/demo.sql");
+pub(crate) const ODD: &str = include_str!("../../scripts/demo.sql");
 
 /// The rows of these partitions stand in a dump under the name of their root.
-const HASHED: &str = "
+pub(crate) const HASHED: &str = "
 CREATE TABLE shop.hashed (mood shop.mood, n integer) PARTITION BY HASH (mood);
 CREATE TABLE shop.hashed_0 PARTITION OF shop.hashed FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 CREATE TABLE shop.hashed_1 PARTITION OF shop.hashed FOR VALUES WITH (MODULUS 2, REMAINDER 1);

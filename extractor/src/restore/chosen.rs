@@ -68,12 +68,6 @@ impl Chosen {
         };
         let manifest = Manifest::decode(&bytes)
             .map_err(|error| Error::Mismatch(format!("{shown}: its {error}")))?;
-        if manifest.compression.codec != "gzip" {
-            return Err(Error::Refused(format!(
-                "{shown} is compressed with {}, this version restores gzip: use a newer version",
-                manifest.compression.codec
-            )));
-        }
         let manifest_sha256 = hex::encode(Sha256::digest(&bytes));
         Ok(Self { path, file, manifest, manifest_sha256 })
     }

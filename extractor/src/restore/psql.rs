@@ -46,7 +46,7 @@ impl Psql {
     /// The newest one: it talks to older servers too.
     pub(crate) async fn newest() -> Result<Self> {
         let mut found: Option<Self> = None;
-        for path in candidates() {
+        for path in candidates("psql") {
             let Some(version) = version(&path).await else { continue };
             if found.as_ref().is_none_or(|found| version > found.version) {
                 found = Some(Self { path, version });
@@ -151,21 +151,24 @@ fn in_memory(content: &str) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn candidates() -> Vec<PathBuf> {
+/// Where a program of PostgreSQL may be.
+pub(super) fn candidates(program: &str) -> Vec<PathBuf> {
     let debian = std::fs::read_dir(DEBIAN_CLIENTS).into_iter().flatten().flatten();
-    let debian = debian.map(|entry| entry.path().join("bin/psql"));
+    let debian = debian.map(|entry| entry.path().join("bin").join(program));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let searched: Vec<PathBuf> = std::env::split_paths(&path).map(|dir| dir.join("psql")).collect();
+    let searched: Vec<PathBuf> =
+        std::env::split_paths(&path).map(|dir| dir.join(program)).collect();
     debian.chain(searched).filter(|path| path.is_file()).collect()
 }
 
-async fn version(path: &Path) -> Option<Version> {
+/// What it says about itself.
+pub(super) async fn version(path: &Path) -> Option<Version> {
     let output = Command::new(path).arg("--version").stdin(Stdio::null()).output().await.ok()?;
     Version::find(&String::from_utf8_lossy(&output.stdout))
 }
 
 /// Nothing of `PG...` comes through: only what the target says counts.
-fn inherited() -> Vec<(&'static str, OsString)> {
+pub(super) fn inherited() -> Vec<(&'static str, OsString)> {
     let mut environment = vec![("LC_ALL", OsString::from("C.UTF-8"))];
     environment.extend(
         ["PATH", "HOME", "LD_LIBRARY_PATH"]

@@ -1,5 +1,5 @@
-//! I/O: the dump from its file to `psql`: hashed as stored, unpacked, hashed again, made one
-//! transaction.
+//! I/O: the dump from its file to `psql`: hashed as stored, decrypted and unpacked, hashed again,
+//! made one transaction. None of it is written to a disk on the way.
 //!
 //! `BEGIN` is sent first, and `COMMIT` only when every byte that was sent has proved to be the
 //! byte that was sealed, and `psql` has worked through all of them. Whoever dies before that,
@@ -14,15 +14,18 @@ use std::io::Write;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 
-use flate2::bufread::MultiGzDecoder;
 use sha2::Digest;
 use sha2::Sha256;
+use worm_ingest::manifest::Content;
 use worm_ingest::manifest::Manifest;
 
 use crate::error::Error;
 use crate::error::Result;
 use crate::plan::Expected;
+use crate::restore::archive::Tools;
+use crate::restore::identity::Identities;
 use crate::restore::sql::OneTransaction;
+use crate::restore::unpack::Unpacked;
 
 /// One read of the file, and one piece of SQL.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -73,49 +76,52 @@ impl From<Error> for Fault {
     }
 }
 
+/// A dump that was chosen, and what it takes to read it.
+pub(crate) struct Dump<'a> {
+    /// Open at its beginning.
+    pub(crate) file: &'a File,
+    pub(crate) manifest: &'a Manifest,
+    pub(crate) identities: &'a Identities,
+    pub(crate) tools: &'a Tools,
+}
+
 /// Feeds the dump to `psql`, as one transaction, and commits it if it is what the manifest says.
 /// `answers` is what `psql` prints; `progress` is told of every stored byte.
 pub(crate) fn feed(
-    file: &File,
-    manifest: &Manifest,
+    dump: &Dump<'_>,
     restricted: bool,
     gate: &Gate,
     mut psql: impl Write,
     answers: impl Read,
-    progress: impl Fn(u64),
+    progress: impl Fn(u64) + Send,
 ) -> std::result::Result<(), Fault> {
+    let Dump { file, manifest, identities, tools } = dump;
     let restriction = restriction(restricted)?;
     psql.write_all(format!("{}BEGIN;\n", restriction.begin).as_bytes()).map_err(Fault::Psql)?;
-    let mut stored = Hashing { inner: file, hasher: Sha256::new(), bytes: 0, progress };
-    let mut decoder = MultiGzDecoder::new(BufReader::with_capacity(BUFFER_BYTES, &mut stored));
-    let mut hasher = Sha256::new();
-    let mut raw_bytes = 0;
+    let mut stored = Hashing { inner: *file, hasher: Sha256::new(), bytes: 0, progress };
     let mut filter = OneTransaction::default();
-    let (mut sql, mut out) = (vec![0; BUFFER_BYTES], Vec::with_capacity(2 * BUFFER_BYTES));
-    loop {
-        if gate.is_cancelled() {
-            return Err(Error::Cancelled("the database is as it was").into());
-        }
-        let len = match decoder.read(&mut sql) {
-            Ok(0) => break,
-            Ok(len) => len,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(damaged(&format!("cannot be unpacked: {error}")).into()),
+    let raw = {
+        let sealed = BufReader::with_capacity(BUFFER_BYTES, &mut stored);
+        let packed: Box<dyn BufRead + Send + '_> = match &manifest.encryption {
+            None => Box::new(sealed),
+            Some(encryption) => {
+                let open = identities.open(sealed, encryption)?;
+                Box::new(BufReader::with_capacity(BUFFER_BYTES, open))
+            }
         };
-        hasher.update(&sql[..len]);
-        raw_bytes += len as u64;
-        out.clear();
-        filter.feed(&sql[..len], &mut out);
-        if filter.is_foreign() {
-            return Err(damaged("holds a command to psql that pg_dump never writes").into());
-        }
-        psql.write_all(&out).map_err(Fault::Psql)?;
-    }
-    drain(&mut decoder.into_inner()).map_err(Error::io("read the dump to its end"))?;
-    compare("as stored", &stored.found(), &manifest.stored)?;
-    let raw = Expected { bytes: raw_bytes, sha256: hex::encode(hasher.finalize()) };
-    compare("unpacked", &raw, &manifest.raw)?;
-    out.clear();
+        let unpacked = Unpacked::new(packed, manifest.codec())
+            .map_err(Error::io("prepare to unpack the dump"))?;
+        let progress = |_bytes| {};
+        let mut raw = Hashing { inner: unpacked, hasher: Sha256::new(), bytes: 0, progress };
+        tools.as_sql(&mut raw, |sql| pass(sql, &mut filter, gate, &mut psql))?;
+        drain(&mut raw).map_err(|error| damaged(&format!("cannot be unpacked: {error}")))?;
+        raw.found()
+    };
+    drain(&mut stored).map_err(Error::io("read the dump to its end"))?;
+    let Content { bytes, sha256 } = &manifest.stored;
+    compare("as stored", &stored.found(), *bytes, Some(sha256))?;
+    compare("unpacked", &raw, manifest.raw.bytes, manifest.raw.sha256.as_ref())?;
+    let mut out = Vec::new();
     if !filter.finish(&mut out) {
         return Err(damaged("ends in the middle of a command").into());
     }
@@ -129,6 +135,33 @@ pub(crate) fn feed(
         return Err(Error::Cancelled("the database is as it was").into());
     }
     psql.write_all(COMMIT).and_then(|()| psql.flush()).map_err(Fault::Psql)
+}
+
+/// Sends SQL to `psql` until it ends, without the commands that would break up the transaction.
+fn pass(
+    sql: &mut dyn Read,
+    filter: &mut OneTransaction,
+    gate: &Gate,
+    psql: &mut impl Write,
+) -> std::result::Result<(), Fault> {
+    let (mut piece, mut out) = (vec![0; BUFFER_BYTES], Vec::with_capacity(2 * BUFFER_BYTES));
+    loop {
+        if gate.is_cancelled() {
+            return Err(Error::Cancelled("the database is as it was").into());
+        }
+        let len = match sql.read(&mut piece) {
+            Ok(0) => return Ok(()),
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(damaged(&format!("cannot be unpacked: {error}")).into()),
+        };
+        out.clear();
+        filter.feed(&piece[..len], &mut out);
+        if filter.is_foreign() {
+            return Err(damaged("holds a command to psql that pg_dump never writes").into());
+        }
+        psql.write_all(&out).map_err(Fault::Psql)?;
+    }
 }
 
 /// What keeps `psql` from obeying anything in the dump but SQL.
@@ -162,39 +195,40 @@ fn wait_for_arrival(answers: impl Read) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::UnexpectedEof, "psql ended early"))
 }
 
-fn compare(what: &str, found: &Expected, promised: &worm_ingest::manifest::Content) -> Result<()> {
-    if found.bytes == promised.bytes && found.sha256 == promised.sha256 {
+fn compare(what: &str, found: &Expected, bytes: u64, sha256: Option<&String>) -> Result<()> {
+    if found.bytes == bytes && sha256.is_none_or(|sha256| *sha256 == found.sha256) {
         return Ok(());
     }
+    let digest = sha256.map(|sha256| format!(" of {sha256}")).unwrap_or_default();
     Err(damaged(&format!(
-        "is, {what}, {} bytes of SHA-256 {}, but the manifest says {} of {}",
-        found.bytes, found.sha256, promised.bytes, promised.sha256
+        "is, {what}, {} bytes of SHA-256 {}, but the manifest says {bytes}{digest}",
+        found.bytes, found.sha256
     )))
 }
 
-fn damaged(what: &str) -> Error {
+pub(super) fn damaged(what: &str) -> Error {
     Error::Mismatch(format!("the dump {what}. The database is as it was"))
 }
 
-fn drain(reader: &mut impl BufRead) -> io::Result<()> {
+fn drain(reader: &mut impl Read) -> io::Result<()> {
     io::copy(reader, &mut io::sink()).map(|_| ())
 }
 
 /// Hashes and counts what is read through it.
-struct Hashing<'file, P> {
-    inner: &'file File,
+struct Hashing<R, P> {
+    inner: R,
     hasher: Sha256,
     bytes: u64,
     progress: P,
 }
 
-impl<P> Hashing<'_, P> {
+impl<R, P> Hashing<R, P> {
     fn found(self) -> Expected {
         Expected { bytes: self.bytes, sha256: hex::encode(self.hasher.finalize()) }
     }
 }
 
-impl<P: Fn(u64)> Read for Hashing<'_, P> {
+impl<R: Read, P: Fn(u64)> Read for Hashing<R, P> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..len]);

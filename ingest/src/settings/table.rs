@@ -144,13 +144,62 @@ settings! {
         form: Form::Text("SECONDS"),
         default: Some("30"),
     }
-    /// How to compress: gzip:1 (fast) to gzip:9 (small). gzip:2 is as fast as pg_dump.
+    /// What pg_dump writes: plain (SQL), custom (one archive), or directory (files, dumped by --jobs
+    /// at once and packed as one tar file).
+    FORMAT {
+        name: "format",
+        section: Section::Dump,
+        variables: &["WORM_FORMAT"],
+        form: Form::Text("FORMAT"),
+        default: Some("plain"),
+    }
+    /// How to compress: gzip:1 (fast) to gzip:9 (small), zstd:1 to zstd:19, or none. The formats
+    /// custom and directory are compressed by pg_dump itself.
     COMPRESS {
         name: "compress",
         section: Section::Dump,
         variables: &["WORM_COMPRESS"],
-        form: Form::Text("CODEC:LEVEL"),
+        form: Form::Text("CODEC[:LEVEL]"),
         default: Some("gzip:2"),
+    }
+    /// How many tables to dump at once. Only for --format directory.
+    JOBS {
+        name: "jobs",
+        section: Section::Dump,
+        variables: &["WORM_JOBS"],
+        form: Form::Text("N"),
+        default: Some("1"),
+    }
+    /// Where --format directory is written to on its way. With recipients it must be in memory.
+    SCRATCH {
+        name: "scratch",
+        section: Section::Dump,
+        variables: &["WORM_SCRATCH"],
+        form: Form::Text("DIR"),
+    }
+    /// Encrypt to these public keys: age1..., ssh-ed25519 ..., ssh-rsa ...
+    RECIPIENT {
+        name: "recipient",
+        section: Section::Dump,
+        variables: &["WORM_RECIPIENT"],
+        form: Form::List("KEY"),
+        from_file: Some("recipients-file"),
+    }
+    /// Read at most so many bytes per second from pg_dump; 0 for no limit.
+    RATE_LIMIT {
+        name: "rate-limit",
+        section: Section::Dump,
+        variables: &["WORM_RATE_LIMIT"],
+        form: Form::Text("BYTES"),
+        default: Some("0"),
+    }
+    /// Refuse a dump with fewer bytes than this, before compression.
+    MIN_BYTES {
+        name: "min-bytes",
+        section: Section::Dump,
+        variables: &["WORM_MIN_BYTES"],
+        form: Form::Text("BYTES"),
+        default: Some("256"),
     }
     /// Look for pg_dump only here.
     CLIENT_DIR {

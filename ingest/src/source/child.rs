@@ -1,10 +1,11 @@
-//! The dump program while it runs: its output, its complaints, its end.
+//! A program of the database while it runs: its input and output, its complaints, its end.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
 use std::io::PipeReader;
+use std::io::PipeWriter;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -24,9 +25,10 @@ use tokio::process::Child;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
+use super::leash;
 use crate::proof::Ending;
 
-/// The most that an unprivileged process may ask for by default; it spares `pg_dump` many waits.
+/// The most that an unprivileged process may ask for by default; it spares both ends many waits.
 const PIPE_BYTES: usize = 1024 * 1024;
 /// Of its complaints so much is kept.
 const COMPLAINTS: usize = 8 * 1024;
@@ -35,44 +37,56 @@ const COMPLAINT_LINES: usize = 5;
 /// Between asking it to end and ending it.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A running dump.
+/// What to run.
+pub(crate) struct Launch<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) environment: BTreeMap<String, String>,
+    /// The content of its password file.
+    pub(crate) passfile: Option<String>,
+    /// Whether it reads from us.
+    pub(crate) input: bool,
+}
+
+/// A running program.
 #[derive(Debug)]
-pub(crate) struct Dump {
+pub(crate) struct Running {
     child: Child,
+    stdin: Option<PipeWriter>,
     stdout: Option<PipeReader>,
     complaints: JoinHandle<String>,
 }
 
-impl Dump {
+impl Running {
     /// Starts the program in a process group of its own, so that signals meant for us do not reach
-    /// it first, and ours reach all of it.
-    ///
-    /// It ends by itself when we die: its next write meets a pipe that nobody reads.
-    pub(crate) fn start(
-        program: &Path,
-        arguments: &[OsString],
-        environment: BTreeMap<String, String>,
-        passfile: Option<&str>,
-    ) -> io::Result<Self> {
-        let (stdout, output) = io::pipe()?;
-        // Only a matter of speed.
-        if let Err(errno) = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES) {
-            tracing::debug!(%errno, "the pipe keeps its usual size");
+    /// it first, and ours reach all of it. It ends when we do, however we end.
+    pub(crate) fn start(launch: Launch<'_>) -> io::Result<Self> {
+        let (stdout, output) = pipe()?;
+        let mut command = Command::from(leash::command(launch.program));
+        command.args(launch.arguments).env_clear().envs(launch.environment).process_group(0);
+        command.stdout(output).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut stdin = None;
+        if launch.input {
+            let (input, ours) = pipe()?;
+            command.stdin(input);
+            stdin = Some(ours);
+        } else {
+            command.stdin(Stdio::null());
         }
-        let mut command = Command::new(program);
-        command.args(arguments).env_clear().envs(environment).process_group(0);
-        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::piped()).kill_on_drop(true);
         // Open until the child has its own copy of the descriptor.
-        let held = passfile.map(in_memory).transpose()?;
+        let held = launch.passfile.as_deref().map(in_memory).transpose()?;
         if let Some(file) = &held {
             command.env("PGPASSFILE", format!("/proc/self/fd/{}", file.as_raw_fd()));
         }
-        let mut child = command.spawn()?;
-        // Also closes our copy of the pipe's end, without which the stream would never end.
-        drop(command);
+        let mut child = leash::spawn(command)?;
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no stderr"))?;
         let complaints = tokio::spawn(last_lines(stderr));
-        Ok(Self { child, stdout: Some(stdout), complaints })
+        Ok(Self { child, stdin, stdout: Some(stdout), complaints })
+    }
+
+    /// What it reads. There is one, if it was started with one.
+    pub(crate) fn take_stdin(&mut self) -> io::Result<PipeWriter> {
+        self.stdin.take().ok_or_else(|| io::Error::other("there is no input to take"))
     }
 
     /// Its output. There is one.
@@ -93,7 +107,7 @@ impl Dump {
                 return;
             };
             if let Err(errno) = rustix::process::kill_process_group(group, signal) {
-                tracing::debug!(%errno, ?signal, "the dump could not be signalled");
+                tracing::debug!(%errno, ?signal, "a child could not be signalled");
             }
             if tokio::time::timeout(GRACE, self.child.wait()).await.is_ok() {
                 return;
@@ -109,6 +123,16 @@ impl Dump {
             Ok(Err(_)) | Err(_) => String::new(),
         }
     }
+}
+
+/// A pipe with much room.
+fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    // Only a matter of speed.
+    if let Err(errno) = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_BYTES) {
+        tracing::debug!(%errno, "the pipe keeps its usual size");
+    }
+    Ok((reader, writer))
 }
 
 fn ending(status: ExitStatus) -> Ending {

@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::manifest::Codec;
+use crate::manifest::Kind;
+
 /// Where Debian and its relatives keep each version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 /// A program that does not even say its version in this time is of no use.
@@ -22,6 +25,27 @@ pub(crate) struct Client {
     pub(crate) major: u32,
     /// What `--version` printed.
     pub(crate) version: String,
+}
+
+impl Client {
+    /// The program beside it that reads its archives.
+    pub(crate) fn restorer(&self) -> PathBuf {
+        self.path.with_file_name("pg_restore")
+    }
+}
+
+/// The first version whose programs agree on how to write an archive out as SQL.
+const ARCHIVES_SINCE: u32 = 12;
+/// The first version that packs archives by zstd.
+const ZSTD_SINCE: u32 = 16;
+
+/// The oldest client that can write this form, whatever the server.
+pub(crate) fn needed(kind: Kind, codec: Codec) -> u32 {
+    match (kind, codec) {
+        (Kind::Plain, _) => 0,
+        (Kind::Custom | Kind::Directory, Codec::Zstd) => ZSTD_SINCE,
+        (Kind::Custom | Kind::Directory, Codec::Gzip | Codec::None) => ARCHIVES_SINCE,
+    }
 }
 
 /// The client for a server: an older one than the server refuses it, a much newer one may write
@@ -109,6 +133,13 @@ mod tests {
         check(&[17, 15, 15], 15, Some("/1"));
         check(&[13, 14], 15, None);
         check(&[], 15, None);
+    }
+
+    #[test]
+    fn archives_need_a_client_that_can_write_them() {
+        assert_eq!(needed(Kind::Plain, Codec::Zstd), 0);
+        assert_eq!(needed(Kind::Custom, Codec::Gzip), 12);
+        assert_eq!(needed(Kind::Directory, Codec::Zstd), 16);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! one exported snapshot.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use tokio_postgres::Row;
 
 use super::Facts;
 use super::Source;
-use super::child::Dump;
+use super::child::Launch;
+use super::child::Running;
 use super::client;
 use super::client::Client;
 use crate::connect::ConnectError;
@@ -21,6 +23,8 @@ use crate::connect::Target;
 use crate::connect::passfile_for_child;
 use crate::error::Error;
 use crate::manifest::Extension;
+use crate::manifest::Kind;
+use crate::shape::Shape;
 use crate::table::Expected;
 use crate::table::Table;
 use crate::table::TableName;
@@ -59,7 +63,7 @@ const TABLES: &str = "SELECT \
      CASE WHEN $2 THEN n.nspname::text END, CASE WHEN $2 THEN c.relname::text END, \
      pg_catalog.convert_to(rn.nspname::text, $1), pg_catalog.convert_to(r.relname::text, $1), \
      CASE WHEN $2 THEN rn.nspname::text END, CASE WHEN $2 THEN r.relname::text END, \
-     EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)) \
+     EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)), SECURED \
      FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_catalog.pg_class r ON r.oid = ROOT AND r.oid <> c.oid \
@@ -145,20 +149,30 @@ impl Postgres {
     }
 
     /// The client for this server.
-    async fn find_client(&self, server_version: &str, number: u32) -> Result<Client, Error> {
+    async fn find_client(&self, facts: &Facts, shape: &Shape) -> Result<Client, Error> {
         let path = self.around.variables.get("PATH").map_or("", String::as_str);
-        let major = number / 10_000;
+        let server = facts.server_version_num / 10_000;
+        let needed = client::needed(shape.kind, shape.compression.codec);
+        let major = server.max(needed);
         let clients = client::find(path, self.client_directory.as_deref(), major).await;
-        client::choose(&clients, major).cloned().ok_or_else(|| {
+        let Some(client) = client::choose(&clients, major).cloned() else {
             let found: Vec<&str> = clients.iter().map(|client| client.version.as_str()).collect();
             let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-            Error::NoClient { server: server_version.to_owned(), found }
-        })
+            if client::choose(&clients, server).is_some() {
+                return Err(Error::OldClient { needed, found });
+            }
+            return Err(Error::NoClient { server: facts.server_version.clone(), found });
+        };
+        let restorer = client.restorer();
+        if shape.kind != Kind::Plain && !restorer.is_file() {
+            return Err(Error::NoRestorer { path: restorer });
+        }
+        Ok(client)
     }
 }
 
 impl Source for Postgres {
-    async fn observe(&mut self) -> Result<Facts, Error> {
+    async fn observe(&mut self, shape: &Shape) -> Result<Facts, Error> {
         let session = self.connect().await?;
         let facts = tokio::time::timeout(PATIENCE, read_facts(&session))
             .await
@@ -168,7 +182,8 @@ impl Source for Postgres {
                 None => self.refused(error),
             })?;
         self.session = Some(session);
-        let client = self.find_client(&facts.server_version, facts.server_version_num).await?;
+        refuse_hidden_rows(&facts.tables)?;
+        let client = self.find_client(&facts, shape).await?;
         let server_major = facts.server_version_num / 10_000;
         if client.major != server_major {
             tracing::warn!(
@@ -184,7 +199,12 @@ impl Source for Postgres {
         Ok(facts)
     }
 
-    fn dump(&mut self, facts: &Facts) -> Result<Dump, Error> {
+    fn dump(
+        &mut self,
+        facts: &Facts,
+        shape: &Shape,
+        into: Option<&Path>,
+    ) -> Result<Running, Error> {
         let program = self.client.as_ref().map(|client| client.path.clone()).unwrap_or_default();
         let passfile = match &self.target.password {
             Some(Secret(password)) => {
@@ -196,8 +216,7 @@ impl Source for Postgres {
         };
         // The names in the stream are compared with those of the catalogue, so they must come in
         // the database's own encoding whatever a role or a variable says.
-        let arguments: Vec<OsString> = [
-            "--format=plain".to_owned(),
+        let mut arguments: Vec<OsString> = [
             "--no-password".to_owned(),
             format!("--encoding={}", facts.encoding),
             format!("--snapshot={}", facts.snapshot),
@@ -205,10 +224,37 @@ impl Source for Postgres {
         ]
         .map(OsString::from)
         .into();
+        arguments.extend(shape.dump_arguments().into_iter().map(OsString::from));
+        if let Some(directory) = into {
+            let mut file = OsString::from("--file=");
+            file.push(directory);
+            arguments.push(file);
+        }
         let environment = self.target.child_environment(&self.around);
-        Dump::start(&program, &arguments, environment, passfile.as_deref())
-            .map_err(|source| Error::Start { program, source })
+        let launch = Launch { program: &program, arguments, environment, passfile, input: false };
+        Running::start(launch).map_err(|source| Error::Start { program, source })
     }
+
+    fn read(&mut self, archive: Option<&Path>) -> Result<Running, Error> {
+        let program = self.client.as_ref().map(Client::restorer).unwrap_or_default();
+        let mut arguments = vec![OsString::from("--file=-")];
+        arguments.extend(archive.map(OsString::from));
+        let environment = self.target.child_environment(&self.around);
+        let input = archive.is_none();
+        let launch = Launch { program: &program, arguments, environment, passfile: None, input };
+        Running::start(launch).map_err(|source| Error::Start { program, source })
+    }
+}
+
+/// Refuses tables of which row security would show us only a part. `pg_dump` would refuse them, too,
+/// but only after a file was made, and only unless somebody tells it not to.
+fn refuse_hidden_rows(tables: &[Expected]) -> Result<(), Error> {
+    let hidden: Vec<String> = tables
+        .iter()
+        .filter(|expected| expected.hidden)
+        .map(|expected| expected.table.name.to_string())
+        .collect();
+    if hidden.is_empty() { Ok(()) } else { Err(Error::RowSecurity { tables: hidden.join(", ") }) }
 }
 
 /// Asks the server everything, inside the transaction whose snapshot `pg_dump` will use.
@@ -220,7 +266,8 @@ async fn read_facts(session: &Session) -> Result<Facts, tokio_postgres::Error> {
     let encoding: String = server.try_get(5)?;
 
     let root = if number >= 120_000 { "pg_catalog.pg_partition_root(c.oid)" } else { "NULL" };
-    let query = TABLES.replace("ROOT", root);
+    let secured = if number >= 90_500 { "pg_catalog.row_security_active(c.oid)" } else { "false" };
+    let query = TABLES.replace("ROOT", root).replace("SECURED", secured);
     let knows_encoding = encoding != "SQL_ASCII";
     let rows = session.query(&query, &[&encoding, &knows_encoding]).await?;
     let mut tables = Vec::with_capacity(rows.len());
@@ -230,6 +277,7 @@ async fn read_facts(session: &Session) -> Result<Facts, tokio_postgres::Error> {
                 table,
                 root: self::table(&row, 4)?,
                 extension: row.try_get(8)?,
+                hidden: row.try_get(9)?,
             });
         }
     }

@@ -18,6 +18,7 @@ use super::Class;
 use super::Kind;
 use super::VaultError;
 use super::ioctl;
+use crate::name::BackupName;
 
 /// Where a plain directory keeps files that are not whole; the mount has one of that name too.
 pub(super) const INCOMPLETE: &str = ".incomplete";
@@ -168,7 +169,7 @@ pub(super) fn sweep(class: &Class) {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         // Only what could be ours: a stranger's file is not ours to remove.
-        if !name.contains(".sql.gz") {
+        if BackupName::of_file(&name).is_none() {
             continue;
         }
         let path = staging(&name);

@@ -111,13 +111,13 @@ fn sealing_never_replaces() {
 fn a_sweep_removes_what_the_dead_left_and_nothing_else() {
     let plain = Plain::new();
     let class = plain.class();
-    let alive = create(&class, &["alive.sql.gz"]).unwrap();
+    let alive = create(&class, &["2026-01-18_00-00-01.dump"]).unwrap();
     let incomplete = plain.root.path().join("hourly/.incomplete");
-    for name in ["dead.sql.gz", "dead.sql.gz.sha256", "notes.txt"] {
+    for name in ["2026-01-18_00-00-00.sql.gz", "2026-01-18_00-00-00.tar.age.sha256", "notes.txt"] {
         File::create_new(incomplete.join(name)).unwrap();
     }
     drop(plain.class());
-    assert_eq!(plain.incomplete(), ["alive.sql.gz", "notes.txt"]);
+    assert_eq!(plain.incomplete(), ["2026-01-18_00-00-01.dump", "notes.txt"]);
     drop(alive);
 }
 

@@ -5,6 +5,7 @@
 
 mod broken;
 mod classes;
+mod formats;
 mod refused;
 mod server;
 mod whole;

@@ -90,6 +90,9 @@ fn settings_that_make_no_sense_are_refused() {
         ("PGSERVICE", "main"),
         ("DATABASE_URL", "mysql://x/y"),
         ("WORM_COMPRESS", "rar:3"),
+        ("WORM_FORMAT", "tar"),
+        ("WORM_JOBS", "4"),
+        ("WORM_RECIPIENT", "age1nonsense"),
     ] {
         let run = world.backup(|command| {
             command.env(name, value);
