@@ -4,6 +4,8 @@ mod carried;
 mod ledger;
 mod witness;
 
+pub(crate) use witness::rewrite_as;
+
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;

@@ -45,7 +45,12 @@ pub(super) fn rewrite_with_key(worm: &dyn Session, change: impl FnOnce(&mut Vec<
     rewrite_as(worm, &StoreSigner::decode(&text, id).unwrap(), change);
 }
 
-fn rewrite_as(worm: &dyn Session, signer: &StoreSigner, change: impl FnOnce(&mut Vec<Line>)) {
+/// The same, signed with any key.
+pub(crate) fn rewrite_as(
+    worm: &dyn Session,
+    signer: &StoreSigner,
+    change: impl FnOnce(&mut Vec<Line>),
+) {
     let bytes = std::fs::read(ledger(worm)).unwrap();
     let lines = bytes.split_inclusive(|byte| *byte == b'\n');
     let mut lines: Vec<Line> = lines.map(|line| Line::decode(line).unwrap()).collect();

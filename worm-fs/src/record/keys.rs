@@ -10,6 +10,7 @@ use crate::store::note::Head;
 use crate::store::note::NoteError;
 use crate::store::note::SignedHead;
 use crate::store::note::Succession;
+use crate::store::note::short;
 
 /// How one key took the place of another.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -120,7 +121,11 @@ impl Keys {
         if head.store != self.store {
             return Err(NoteError::from(format!("it is that of store {}", head.store)));
         }
-        signed.verify(self.in_force(head.seq))?;
+        let key = self.in_force(head.seq);
+        signed.verify(key).map_err(|_not_signed| {
+            let (key, seq) = (short(key), head.seq);
+            NoteError::from(format!("it is not signed by {key}, the key in force at line {seq}"))
+        })?;
         Ok(head.clone())
     }
 }

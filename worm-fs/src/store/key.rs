@@ -21,6 +21,7 @@ use super::durable;
 use super::layout;
 use super::note::SignedHead;
 use super::note::StoreSigner;
+use super::note::short;
 use super::read_small;
 use super::read_store_json;
 use super::take_lock;
@@ -180,11 +181,6 @@ fn read(path: &Path, store: &str) -> Result<StoreSigner, OpenError> {
     let text = std::fs::read_to_string(path)
         .map_err(|error| fail(format!("{error}: give the one of this store with --key")))?;
     StoreSigner::decode(&text, store).map_err(|error| fail(error.to_string()))
-}
-
-/// Name and hash of a verifier key: enough to tell keys apart.
-fn short(public: &str) -> &str {
-    public.match_indices('+').nth(1).map_or(public, |(end, _)| &public[..end])
 }
 
 /// A path with more at the end of its name.

@@ -80,6 +80,11 @@ fn read_public(public: &str) -> Result<(&str, VerifyingKey), NoteError> {
     }
 }
 
+/// Name and hash of a verifier key: enough to tell keys apart.
+pub(crate) fn short(public: &str) -> &str {
+    public.match_indices('+').nth(1).map_or(public, |(end, _)| &public[..end])
+}
+
 /// Whether `signature`, as the last word of a signature line, is that of a text by `public`, a C2SP
 /// verifier key.
 fn is_signed(text: &str, signature: &str, public: &str) -> Result<bool, NoteError> {
