@@ -14,7 +14,7 @@ needs=(
     'setfattr attr' 'chattr e2fsprogs' 'setfacl acl' 'perl perl' 'jq jq' 'ps procps'
     'setpriv util-linux' 'unshare util-linux' 'fsfreeze util-linux' 'mount mount' 'losetup mount'
     'mkfs.ext4 e2fsprogs' 'mkfs.xfs xfsprogs' 'mkfs.btrfs btrfs-progs'
-    'shellcheck shellcheck'
+    'shellcheck shellcheck' 'openssl openssl'
 )
 
 # What is no command, and the package that brings it. A server of any release will do.

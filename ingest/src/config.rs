@@ -34,11 +34,12 @@ pub struct Config {
 /// Where from and where to, in one line.
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Target { user, host, port, database, ssl_mode, .. } = &self.target;
+        let Target { user, host, port, database, tls, .. } = &self.target;
         write!(
             f,
             "the settings make sense: database {database} at {host}:{port} as {user} (sslmode \
-             {ssl_mode}), into {}",
+             {}), into {}",
+            tls.mode.name(),
             self.backups.display()
         )
     }

@@ -4,6 +4,8 @@
 //! connection and, by [`Target::child_environment`], for `pg_dump`, so that both reach the same server.
 
 mod passfile;
+pub mod session;
+pub mod tls;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,9 +16,12 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio_postgres::config::SslMode as DriverSslMode;
+use tokio_postgres::config::ChannelBinding;
 
 pub(crate) use self::passfile::for_child as passfile_for_child;
+use self::tls::SslMode;
+use self::tls::Tls;
+use self::tls::Wishes;
 use crate::error::Error;
 use crate::settings::Environment;
 use crate::settings::Settings;
@@ -27,15 +32,27 @@ const SECRET: &str = "/run/secrets/db_password";
 /// Where servers listen when no host is named.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// Variables that `pg_dump` must not inherit: resolved here, or able to change what is dumped.
-const NOT_FOR_CHILD: [&str; 8] = [
+const NOT_FOR_CHILD: [&str; 9] = [
     "PGPASSWORD",
     "PGPASSFILE",
     "PGSERVICE",
     "PGSERVICEFILE",
+    "PGSSLNEGOTIATION",
     "PGCLIENTENCODING",
     "PGDATESTYLE",
     "PGTZ",
     "PGGEQO",
+];
+
+/// Rules that `pg_dump` would keep to and our own connection could not, with values that change
+/// nothing.
+const LIBPQ_ONLY: [(&str, &[&str]); 6] = [
+    ("PGREQUIREPEER", &[]),
+    ("PGREQUIREAUTH", &[]),
+    ("PGSSLCRL", &[]),
+    ("PGSSLCRLDIR", &[]),
+    ("PGSSLMINPROTOCOLVERSION", &["TLSv1", "TLSv1.1", "TLSv1.2"]),
+    ("PGSSLMAXPROTOCOLVERSION", &["TLSv1.3"]),
 ];
 
 /// Why the settings lead to no server.
@@ -55,6 +72,20 @@ pub enum ConnectError {
     /// A password file that others can read.
     #[error("{} can be read by others: chmod 600 it", .0.display())]
     Loose(PathBuf),
+    /// A file of certificates or a key that cannot be used.
+    #[error("{} cannot be used for TLS: {message}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// TLS cannot be set up.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(String),
+    /// A variable that `pg_dump` would keep to and we could not.
+    #[error("{0} is set, which the agent cannot keep to: unset it")]
+    Variable(&'static str),
     /// Nobody said who we are.
     #[error("no user: set PGUSER or name one in the database URL")]
     NoUser,
@@ -73,6 +104,12 @@ impl Surroundings {
     /// Those of this process.
     pub(crate) fn of(environment: &Environment) -> Self {
         Self { variables: environment.variables.clone(), secret: PathBuf::from(SECRET) }
+    }
+
+    /// Where the files of this user are.
+    fn home(&self) -> Option<PathBuf> {
+        let said = self.get("HOME").map(PathBuf::from);
+        said.or_else(|| login().and_then(|(_, home)| home))
     }
 
     fn get(&self, name: &str) -> Option<&str> {
@@ -100,8 +137,8 @@ pub(crate) struct Target {
     pub(crate) user: String,
     pub(crate) password: Option<Secret>,
     pub(crate) database: String,
-    /// `disable`, `allow` or `prefer`.
-    pub(crate) ssl_mode: String,
+    pub(crate) tls: Tls,
+    pub(crate) channel_binding: ChannelBinding,
     pub(crate) options: Option<String>,
     pub(crate) connect_timeout: Option<Duration>,
 }
@@ -109,12 +146,6 @@ pub(crate) struct Target {
 impl Target {
     /// Works out the target from the settings.
     pub(crate) fn resolve(settings: &Settings, around: &Surroundings) -> Result<Self, Error> {
-        if around.get("PGSERVICE").is_some() {
-            return Err(ConnectError::NotSupported(
-                "PGSERVICE is not supported yet: set PGHOST, PGPORT, PGUSER and PGDATABASE, or a URL",
-            )
-            .into());
-        }
         let port = settings.parse(&table::PORT, "a port is wanted", |text| text.parse().ok())?;
         let port = port.unwrap_or(5432);
         let host = settings.text(&table::HOST).map(str::to_owned);
@@ -123,13 +154,12 @@ impl Target {
             return Err(ConnectError::NotSupported("several hosts are named: name one").into());
         }
         let user = settings.text(&table::USER).map(str::to_owned);
-        let user = user.or_else(login_name).ok_or(ConnectError::NoUser)?;
-        let mode =
-            |text: &str| matches!(text, "disable" | "allow" | "prefer").then(|| text.to_owned());
-        let modes = "disable, allow or prefer is wanted; others are not supported yet";
-        let ssl_mode = settings.parse(&table::SSLMODE, modes, mode)?;
+        let user = user.or_else(|| login().map(|(name, _)| name)).ok_or(ConnectError::NoUser)?;
         let seconds = |text: &str| text.parse().ok();
         let seconds: Option<u64> = settings.parse(&table::CONNECT_TIMEOUT, "seconds", seconds)?;
+        let tls = Tls::resolve(&tls_wishes(settings, around)?)?;
+        // What cannot be used is found out now, not when it is time for a backup.
+        drop(tls.connector()?);
         let mut target = Self {
             host,
             host_address: settings
@@ -138,7 +168,10 @@ impl Target {
             database: settings.text(&table::DBNAME).unwrap_or(&user).to_owned(),
             user,
             password: None,
-            ssl_mode: ssl_mode.unwrap_or_else(|| "prefer".to_owned()),
+            tls,
+            channel_binding: settings
+                .parse(&table::CHANNEL_BINDING, "disable, prefer or require is wanted", binding)?
+                .unwrap_or(ChannelBinding::Prefer),
             options: settings.text(&table::OPTIONS).map(str::to_owned),
             // For libpq, zero means to wait for ever.
             connect_timeout: seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs),
@@ -166,8 +199,8 @@ impl Target {
         if around.secret.exists() {
             return read_secret(&around.secret).map(Some);
         }
-        let Some(home) = around.get("HOME") else { return Ok(None) };
-        let path = Path::new(home).join(".pgpass");
+        let Some(home) = around.home() else { return Ok(None) };
+        let path = home.join(".pgpass");
         match is_loose(&path) {
             Ok(false) => {}
             // Like libpq: a file that nobody named is passed over when it is not safe.
@@ -190,7 +223,7 @@ impl Target {
     pub(crate) fn driver_config(&self) -> tokio_postgres::Config {
         let mut config = tokio_postgres::Config::new();
         config.host(&self.host).port(self.port).user(&self.user).dbname(&self.database);
-        config.application_name("worm-ingest").ssl_mode(DriverSslMode::Disable);
+        config.application_name("worm-ingest").channel_binding(self.channel_binding);
         if let Some(Secret(password)) = &self.password {
             config.password(password);
         }
@@ -230,10 +263,13 @@ impl Target {
         set("PGPORT", self.port.to_string());
         set("PGUSER", self.user.clone());
         set("PGDATABASE", self.database.clone());
-        set("PGSSLMODE", self.ssl_mode.clone());
+        set("PGCHANNELBINDING", binding_name(self.channel_binding).to_owned());
         set("PGAPPNAME", "worm-ingest".to_owned());
         let timeout = self.connect_timeout.map_or(0, |timeout| timeout.as_secs());
         set("PGCONNECT_TIMEOUT", timeout.to_string());
+        for (name, value) in self.tls.environment() {
+            set(name, value);
+        }
         let given = [
             ("PGOPTIONS", self.options.clone()),
             ("PGHOSTADDR", self.host_address.map(|address| address.to_string())),
@@ -249,6 +285,38 @@ impl Target {
     }
 }
 
+/// What the settings say about TLS.
+fn tls_wishes(settings: &Settings, around: &Surroundings) -> Result<Wishes, Error> {
+    for (name, harmless) in LIBPQ_ONLY {
+        if around.get(name).is_some_and(|value| !harmless.contains(&value)) {
+            return Err(ConnectError::Variable(name).into());
+        }
+    }
+    let modes = "disable, allow, prefer, require, verify-ca or verify-full is wanted";
+    Ok(Wishes {
+        mode: settings.parse(&table::SSLMODE, modes, SslMode::from_name)?,
+        root: settings.path(&table::SSLROOTCERT),
+        certificate: settings.path(&table::SSLCERT),
+        key: settings.path(&table::SSLKEY),
+        home: around.home(),
+    })
+}
+
+/// How the login may be tied to the TLS connection, by its names.
+const BINDINGS: [(&str, ChannelBinding); 3] = [
+    ("disable", ChannelBinding::Disable),
+    ("prefer", ChannelBinding::Prefer),
+    ("require", ChannelBinding::Require),
+];
+
+fn binding(text: &str) -> Option<ChannelBinding> {
+    BINDINGS.iter().find(|(name, _)| *name == text).map(|(_, binding)| *binding)
+}
+
+fn binding_name(binding: ChannelBinding) -> &'static str {
+    BINDINGS.iter().find(|(_, other)| *other == binding).map_or("prefer", |(name, _)| name)
+}
+
 /// A socket if there is one, as libpq does.
 fn default_host(port: u16) -> String {
     let socket = format!(".s.PGSQL.{port}");
@@ -256,14 +324,14 @@ fn default_host(port: u16) -> String {
     directory.map_or("localhost", |directory| directory).to_owned()
 }
 
-/// The name of the user that we run as, which libpq takes when none is given.
-fn login_name() -> Option<String> {
+/// The name and the home of the user that we run as, which libpq takes when none is given.
+fn login() -> Option<(String, Option<PathBuf>)> {
     let uid = rustix::process::geteuid().as_raw().to_string();
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
     users.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
+        (fields.nth(1)? == uid).then(|| (name.to_owned(), fields.nth(2).map(PathBuf::from)))
     })
 }
 

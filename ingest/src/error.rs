@@ -58,6 +58,14 @@ pub enum Error {
         /// What was heard.
         message: String,
     },
+    /// It cannot show that it is the server that is meant.
+    #[error("the server at {server} is not trusted, and nothing was asked of it: {message}")]
+    Untrusted {
+        /// Where.
+        server: String,
+        /// What was heard.
+        message: String,
+    },
     /// It answered, and said no.
     #[error("the database at {server} refused the login: {message}")]
     LoginRefused {
@@ -208,6 +216,7 @@ impl Error {
                 }
             },
             Self::AuditUnwritable { .. }
+            | Self::Untrusted { .. }
             | Self::LoginRefused { .. }
             | Self::Query { .. }
             | Self::NoClient { .. }
@@ -253,6 +262,7 @@ impl Error {
             Self::AuditUnwritable { .. } => "audit.unwritable",
             Self::AuditLost { .. } => "audit.lost",
             Self::Unreachable { .. } => "database.unreachable",
+            Self::Untrusted { .. } => "database.untrusted",
             Self::LoginRefused { .. } => "database.refused",
             Self::Query { .. } => "database.query",
             Self::NoClient { .. } => "client.missing",

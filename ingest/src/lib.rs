@@ -12,7 +12,7 @@ mod backup;
 mod carry;
 pub mod cli;
 pub mod config;
-mod connect;
+pub mod connect;
 pub mod error;
 pub mod exit;
 pub mod job;

@@ -10,6 +10,7 @@ mod file;
 mod flags;
 mod layers;
 mod load;
+mod service;
 mod show;
 pub mod table;
 mod url;
@@ -166,8 +167,8 @@ pub(crate) struct Value {
     pub(crate) texts: Vec<String>,
     /// Who said it.
     pub(crate) origin: Origin,
-    /// Whether it stood in the database URL that the origin gave.
-    pub(crate) in_url: bool,
+    /// How the origin said it.
+    pub(crate) via: Via,
     /// The file that held the value, if the origin only named a file.
     pub(crate) read_from: Option<PathBuf>,
 }
@@ -179,7 +180,36 @@ impl fmt::Debug for Value {
     }
 }
 
+/// How a value was said.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Via {
+    /// By itself.
+    Itself,
+    /// As a part of a database URL.
+    Url,
+    /// As a line of a connection service.
+    Service,
+}
+
 impl Value {
+    /// How strong its word would be if it had been said in this way: the lower wins. A layer wins
+    /// over all that yield to it. In a layer a URL comes first; then single flags come before a
+    /// service, but a service, as for libpq, before single variables.
+    pub(crate) fn strength(&self, via: Via) -> u8 {
+        let (layer, service, itself) = match self.origin {
+            Origin::Flag(_) => (0, 2, 1),
+            Origin::Variable(_) => (3, 1, 2),
+            Origin::File { .. } => (6, 1, 2),
+            Origin::Default => (9, 0, 0),
+        };
+        layer
+            + match via {
+                Via::Url => 0,
+                Via::Service => service,
+                Via::Itself => itself,
+            }
+    }
+
     /// Its text: of a list the first.
     pub(crate) fn text(&self) -> &str {
         self.texts.first().map_or("", String::as_str)

@@ -59,12 +59,17 @@ fn empty_variables_are_unset_and_the_database_is_called_like_the_user() {
 #[test]
 fn what_cannot_be_done_is_refused_and_not_ignored() {
     for (url, variables) in [
-        (None, ("PGSSLMODE", "require")),
         (None, ("PGSSLMODE", "verify-full")),
         (None, ("PGSSLMODE", "sometimes")),
         (None, ("PGSERVICE", "main")),
         (None, ("PGHOST", "a,b")),
         (None, ("PGPORT", "many")),
+        (None, ("PGREQUIREPEER", "postgres")),
+        (None, ("PGSSLCRL", "/crl.pem")),
+        (None, ("PGSSLMINPROTOCOLVERSION", "TLSv1.3")),
+        (None, ("PGCHANNELBINDING", "perhaps")),
+        (None, ("PGSSLROOTCERT", "/nonexistent")),
+        (None, ("PGSSLCERT", "/nonexistent")),
         (None, ("PGHOSTADDR", "db")),
         (Some("postgres://db/app?sslmode=verify-ca"), ("X", "")),
         (Some("postgres://a,b/app"), ("X", "")),
@@ -119,7 +124,8 @@ fn the_child_is_told_the_target_and_no_secret() {
         ("DATABASE_URL", "postgres://me:hush@db/app"),
         ("AWS_SECRET_ACCESS_KEY", "hush"),
         ("PGCLIENTENCODING", "SJIS"),
-        ("PGSSLROOTCERT", "/ca.pem"),
+        ("PGSSLMODE", "disable"),
+        ("PGGSSENCMODE", "disable"),
         ("PATH", "/bin"),
         ("LANG", "de_DE.UTF-8"),
     ]);
@@ -128,7 +134,7 @@ fn the_child_is_told_the_target_and_no_secret() {
     assert!(environment.values().all(|value| !value.contains("hush")), "{environment:?}");
     let get = |name: &str| environment.get(name).map(String::as_str);
     assert_eq!((get("PGHOST"), get("PGUSER")), (Some("db"), Some("me")));
-    assert_eq!((get("PGSSLROOTCERT"), get("PATH")), (Some("/ca.pem"), Some("/bin")));
+    assert_eq!((get("PGGSSENCMODE"), get("PATH")), (Some("disable"), Some("/bin")));
     assert_eq!((get("LC_ALL"), get("LANG"), get("PGCLIENTENCODING")), (Some("C"), None, None));
 }
 

@@ -30,10 +30,10 @@ pub enum SettingsError {
         /// The known key that looks most like it.
         nearest: Option<String>,
     },
-    /// The configuration file is not TOML.
+    /// A line of the configuration file or of a service file that cannot be understood.
     #[error("{}:{line}: {message}", path.display())]
     Toml {
-        /// The configuration file.
+        /// The file.
         path: PathBuf,
         /// From 1.
         line: usize,
@@ -85,6 +85,14 @@ pub enum SettingsError {
         /// What the system said.
         source: io::Error,
     },
+    /// A service that no service file has.
+    #[error("the service {service:?} ({place}) is in no service file")]
+    NoService {
+        /// Who named it.
+        place: String,
+        /// Its name.
+        service: String,
+    },
     /// A configuration file with a secret, for all to read.
     #[error("{} holds a password and can be read by all users: chmod o= it", .0.display())]
     Loose(PathBuf),
@@ -97,7 +105,7 @@ impl SettingsError {
     pub(super) fn value(setting: &Setting, value: &Value, wanted: &str) -> Self {
         let shown = setting.shown(value.text());
         let mut place = value.origin.to_string();
-        if matches!(value.origin, super::Origin::File { .. }) || value.in_url {
+        if matches!(value.origin, super::Origin::File { .. }) || value.via != super::Via::Itself {
             place = format!("{place}: {}", setting.key());
         }
         Self::Value { place, value: shown, wanted: wanted.to_owned() }

@@ -11,8 +11,10 @@ use super::Setting;
 use super::Settings;
 use super::SettingsError;
 use super::Value;
+use super::Via;
 use super::file::Entry;
 use super::flags::Typed;
+use super::service;
 use super::table;
 use super::url;
 
@@ -41,6 +43,7 @@ impl Layers<'_> {
             }
         }
         url::spread(&mut settings)?;
+        service::spread(&mut settings, self.variables, self.read)?;
         Ok(settings)
     }
 
@@ -54,7 +57,7 @@ impl Layers<'_> {
             None => Ok(setting.default.map(|text| Value {
                 texts: vec![text.to_owned()],
                 origin: Origin::Default,
-                in_url: false,
+                via: Via::Itself,
                 read_from: None,
             })),
         }
@@ -116,7 +119,7 @@ impl Layers<'_> {
         if texts.is_empty() || texts.iter().any(String::is_empty) {
             return Err(empty());
         }
-        Ok(Value { texts, origin, in_url: false, read_from })
+        Ok(Value { texts, origin, via: Via::Itself, read_from })
     }
 }
 

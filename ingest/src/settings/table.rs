@@ -121,13 +121,58 @@ settings! {
         variables: &["PGPASSFILE"],
         form: Form::Text("FILE"),
     }
-    /// Whether to speak TLS to the server: disable, allow or prefer.
+    /// TLS to the server: disable, allow, prefer, require (without looking who answers), verify-ca or
+    /// verify-full. Without it prefer, or verify-full with --sslrootcert=system.
     SSLMODE {
         name: "sslmode",
         section: Section::Connection,
         variables: &["PGSSLMODE"],
         form: Form::Text("MODE"),
+    }
+    /// The certificates of the authorities to trust, in a file, or the word system. Without it
+    /// ~/.postgresql/root.crt, if there is one.
+    SSLROOTCERT {
+        name: "sslrootcert",
+        section: Section::Connection,
+        variables: &["PGSSLROOTCERT"],
+        form: Form::Text("FILE"),
+    }
+    /// Our certificate, for a server that asks for one. Without it ~/.postgresql/postgresql.crt, if
+    /// there is one.
+    SSLCERT {
+        name: "sslcert",
+        section: Section::Connection,
+        variables: &["PGSSLCERT"],
+        form: Form::Text("FILE"),
+    }
+    /// The key of our certificate, not encrypted. Without it ~/.postgresql/postgresql.key.
+    SSLKEY {
+        name: "sslkey",
+        section: Section::Connection,
+        variables: &["PGSSLKEY"],
+        form: Form::Text("FILE"),
+    }
+    /// Whether the login is to be tied to the TLS connection: disable, prefer or require.
+    CHANNEL_BINDING {
+        name: "channel-binding",
+        section: Section::Connection,
+        variables: &["PGCHANNELBINDING"],
+        form: Form::Text("MODE"),
         default: Some("prefer"),
+    }
+    /// Take settings of the connection from this section of the service file.
+    SERVICE {
+        name: "service",
+        section: Section::Connection,
+        variables: &["PGSERVICE"],
+        form: Form::Text("NAME"),
+    }
+    /// The service file. Without it ~/.pg_service.conf, then that of the system.
+    SERVICEFILE {
+        name: "servicefile",
+        section: Section::Connection,
+        variables: &["PGSERVICEFILE"],
+        form: Form::Text("FILE"),
     }
     /// Options for the server, such as -c statement_timeout=0.
     OPTIONS {

@@ -122,8 +122,10 @@ fn every_variable_may_be_a_file_which_loses_one_final_newline_and_no_more() {
         let path = file.path().to_str().unwrap();
         let one_text = |setting: &&&Setting| matches!(setting.form, Form::Text(_));
         for setting in table::TABLE.iter().filter(one_text) {
-            for name in
-                setting.variables.iter().filter(|_| setting.in_file && setting.name != "url")
+            for name in setting
+                .variables
+                .iter()
+                .filter(|_| setting.in_file && !["url", "service"].contains(&setting.name))
             {
                 let name = format!("{name}_FILE");
                 let settings = Case::new("", &[(&name, path)]).load(&[]).unwrap();
@@ -224,6 +226,32 @@ fn a_url_wins_over_single_settings_of_its_own_layer_and_weaker_ones() {
     check(&settings, &table::USER, "you", "--url");
     check(&settings, &table::PORT, "2", "PGPORT");
     assert!(settings.value(&table::PASSWORD).is_none());
+}
+
+#[test]
+fn a_service_wins_over_variables_and_yields_to_url_and_flags() {
+    let mut services = tempfile::NamedTempFile::new().unwrap();
+    services
+        .write_all(b"# all\n[other]\nhost=no\n\n[main]\nhost=db\nport = 7\nuser=me\ndbname=app\n[main]\nuser=x\n")
+        .unwrap();
+    let path = services.path().to_str().unwrap().to_owned();
+    let path = path.as_str();
+    let file = ("PGSERVICEFILE", path);
+    let case = Case::new("", &[file, ("PGSERVICE", "main"), ("PGHOST", "variable")]);
+    let settings = case.load(&["--port", "8"]).unwrap();
+    check(&settings, &table::HOST, "db", &format!("{path}:6"));
+    check(&settings, &table::PORT, "8", "--port");
+    check(&settings, &table::USER, "me", &format!("{path}:8"));
+    let url = "postgres://url/?service=main";
+    let settings =
+        Case::new("user = \"file\"\n", &[file, ("DATABASE_URL", url)]).load(&[]).unwrap();
+    check(&settings, &table::HOST, "url", "DATABASE_URL");
+    check(&settings, &table::USER, "me", &format!("{path}:8"));
+    Case::new("", &[file, ("PGSERVICE", "absent")]).refused(&[], &["absent", "PGSERVICE"]);
+    let gone = ("PGSERVICEFILE", "/nonexistent");
+    Case::new("", &[gone, ("PGSERVICE", "main")]).refused(&[], &["/nonexistent"]);
+    services.write_all(b"[bad]\nhots=x\n").unwrap();
+    Case::new("", &[file, ("PGSERVICE", "bad")]).refused(&[], &[":13", "hots"]);
 }
 
 #[test]

@@ -2,16 +2,16 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::Origin;
 use super::Section;
 use super::Setting;
 use super::Settings;
 use super::SettingsError;
 use super::Value;
+use super::Via;
 use super::table;
 
 /// Parameters that mean nothing for a backup, and may stay in a URL that is used elsewhere, too.
-const PASSED_OVER: [&str; 7] = [
+pub(super) const PASSED_OVER: [&str; 7] = [
     "application_name",
     "fallback_application_name",
     "keepalives",
@@ -29,22 +29,12 @@ pub(crate) fn spread(settings: &mut Settings) -> Result<(), SettingsError> {
     let said = parse(url.text()).map_err(|message| SettingsError::Url { place, message })?;
     for (setting, text) in said {
         let there = settings.value(setting);
-        if there.is_none_or(|there| rank(&url.origin) <= rank(&there.origin)) {
-            let value = Value { texts: vec![text], in_url: true, ..url.clone() };
+        if there.is_none_or(|there| url.strength(Via::Url) < there.strength(there.via)) {
+            let value = Value { texts: vec![text], via: Via::Url, ..url.clone() };
             settings.values.insert(setting.name, value);
         }
     }
     Ok(())
-}
-
-/// The stronger layer has the lower rank.
-fn rank(origin: &Origin) -> u8 {
-    match origin {
-        Origin::Flag(_) => 0,
-        Origin::Variable(_) => 1,
-        Origin::File { .. } => 2,
-        Origin::Default => 3,
-    }
 }
 
 /// Splits a URL. What is empty says nothing.
@@ -95,7 +85,7 @@ fn parse(url: &str) -> Result<Vec<(&'static Setting, String)>, String> {
 }
 
 /// The setting with this name in a connection string of libpq.
-fn of_keyword(name: &str) -> Option<&'static Setting> {
+pub(super) fn of_keyword(name: &str) -> Option<&'static Setting> {
     let connection = |setting: &&&'static Setting| setting.section == Section::Connection;
     let mut settings = table::TABLE.iter().filter(connection);
     settings.find(|setting| setting.key() == name && setting.name != table::URL.name).copied()

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio_postgres::Client as Session;
-use tokio_postgres::NoTls;
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 
 use super::Facts;
 use super::Source;
@@ -21,6 +21,9 @@ use crate::connect::Secret;
 use crate::connect::Surroundings;
 use crate::connect::Target;
 use crate::connect::passfile_for_child;
+use crate::connect::session;
+use crate::connect::session::Failure;
+use crate::connect::session::FailureKind;
 use crate::error::Error;
 use crate::manifest::Extension;
 use crate::manifest::Kind;
@@ -100,44 +103,33 @@ impl Postgres {
     }
 
     async fn connect(&self) -> Result<Session, Error> {
-        let config = self.target.driver_config();
-        let connecting = config.connect(NoTls);
+        let Target { tls, connect_timeout, .. } = &self.target;
         // The driver's own limit ends with the socket, and a server may accept and never answer.
         // Twice, since a name may have two addresses of which one is dead.
-        let connected = match self.target.connect_timeout {
-            None => connecting.await,
-            Some(limit) => {
-                let limited = tokio::time::timeout(limit * 2, connecting).await;
-                limited.map_err(|_elapsed| self.unreachable("it does not answer".to_owned()))?
-            }
-        };
-        let (session, connection) = connected.map_err(|error| self.refused(error))?;
-        tokio::spawn(async move {
-            // What breaks a connection also fails the question that was under way.
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "the connection to the database broke");
-            }
-        });
-        Ok(session)
+        let limit = connect_timeout.map(|limit| limit * 2);
+        let opened = session::open(&self.target.driver_config(), tls, limit).await;
+        opened.map_err(|failure| self.refused(failure))
     }
 
     /// Tells a server that said no from one that could not be asked.
-    fn refused(&self, error: tokio_postgres::Error) -> Error {
+    fn refused(&self, Failure { kind, message }: Failure) -> Error {
         let server = self.server();
-        let message = crate::error::chain(&error);
-        let Some(answer) = error.as_db_error() else {
-            // No password where one is wanted, or one of the wrong kind: no use in trying again.
-            let settings = message.contains("password") || message.contains("authentication");
-            return if settings {
-                Error::LoginRefused { server, message }
-            } else {
-                self.unreachable(message)
-            };
-        };
         // Starting up, shutting down, too many connections: later it may be different.
-        let passing = matches!(&answer.code().code()[..2], "57" | "53" | "08");
-        let message = answer.message().to_owned();
-        if passing { self.unreachable(message) } else { Error::LoginRefused { server, message } }
+        let passing = |code: &SqlState| matches!(&code.code()[..2], "57" | "53" | "08");
+        match kind {
+            FailureKind::Settings => Error::Usage(message),
+            FailureKind::Untrusted => Error::Untrusted { server, message },
+            FailureKind::Refused(code) if !passing(&code) => {
+                Error::LoginRefused { server, message }
+            }
+            // No password where one is wanted, or one of the wrong kind: no use in trying again.
+            FailureKind::Lost
+                if message.contains("password") || message.contains("authentication") =>
+            {
+                Error::LoginRefused { server, message }
+            }
+            FailureKind::Lost | FailureKind::Refused(_) => Error::Unreachable { server, message },
+        }
     }
 
     fn server(&self) -> String {
@@ -179,7 +171,7 @@ impl Source for Postgres {
             .map_err(|_elapsed| self.unreachable("it stopped answering".to_owned()))?
             .map_err(|error| match error.as_db_error() {
                 Some(answer) => Error::Query { message: answer.message().to_owned() },
-                None => self.refused(error),
+                None => self.refused(Failure::of(&error)),
             })?;
         self.session = Some(session);
         refuse_hidden_rows(&facts.tables)?;

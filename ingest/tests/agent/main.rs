@@ -8,5 +8,6 @@ mod classes;
 mod formats;
 mod refused;
 mod server;
+mod tls;
 mod whole;
 mod world;

@@ -3,6 +3,7 @@
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::path::PathBuf;
@@ -16,14 +17,19 @@ use std::sync::Weak;
 
 use tempfile::TempDir;
 
+use crate::world::put;
+
 /// `nobody` on every Linux.
 const NOBODY: u32 = 65_534;
+/// Of a server that has only a socket, in a directory of its own.
+const PORT: u16 = 5432;
 /// Ends the server when this process ends in any way: the pipe that it reads is closed then.
 const GUARD: &str = "\"$@\" & server=$!; read -r _; kill -QUIT $server; wait $server";
 
 /// A running server. Ends when dropped.
 pub(crate) struct Server {
     directory: TempDir,
+    port: u16,
     guard: Child,
 }
 
@@ -40,6 +46,40 @@ impl Server {
     }
 
     fn start() -> Self {
+        Self::serve(Self::made("local all secretive scram-sha-256\n"), PORT, &[])
+    }
+
+    /// One that also listens on loopback, with TLS if `certificates` has `server.crt`, `server.key`
+    /// and the authority of clients, `ca.crt`. `rules` come first in its `pg_hba.conf`.
+    pub(crate) fn tcp(rules: &str, certificates: &Path) -> Self {
+        let directory = Self::made(rules);
+        let data = directory.path().join("data");
+        for (name, mode) in [("server.crt", 0o644), ("server.key", 0o600), ("ca.crt", 0o644)] {
+            let bytes = std::fs::read(certificates.join(name)).unwrap();
+            put(&data.join(name), &bytes, mode);
+            if rustix::process::geteuid().is_root() {
+                chown(data.join(name), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+        }
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let settings = ["listen_addresses=127.0.0.1", "ssl_ca_file=ca.crt"];
+        let server = Self::serve(directory, free, &settings);
+        server.set_tls(true);
+        server
+    }
+
+    /// Whether it speaks TLS from now on.
+    pub(crate) fn set_tls(&self, on: bool) {
+        let word = if on { "on" } else { "off" };
+        self.sql("postgres", &format!("ALTER SYSTEM SET ssl = {word}"));
+        self.sql("postgres", "SELECT pg_reload_conf()");
+        while self.sql("postgres", "SHOW ssl") != word {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The files of a new server.
+    fn made(rules: &str) -> TempDir {
         let directory = tempfile::tempdir().unwrap();
         if rustix::process::geteuid().is_root() {
             chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -53,14 +93,13 @@ impl Server {
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let mut hba = std::fs::read_to_string(data.join("pg_hba.conf")).unwrap();
-        hba.insert_str(0, "local all secretive scram-sha-256\n");
+        hba.insert_str(0, rules);
         std::fs::File::options()
             .write(true)
             .open(data.join("pg_hba.conf"))
             .and_then(|mut file| file.write_all(hba.as_bytes()))
             .unwrap();
-
-        Self::serve(directory)
+        directory
     }
 
     /// A standby that shows what this server has now.
@@ -78,10 +117,10 @@ impl Server {
             .output()
             .unwrap();
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-        Self::serve(directory)
+        Self::serve(directory, PORT, &[])
     }
 
-    fn serve(directory: TempDir) -> Self {
+    fn serve(directory: TempDir, port: u16, settings: &[&str]) -> Self {
         let data = directory.path().join("data");
         let postgres = unprivileged(&bin("postgres"));
         let mut guard = Command::new("sh")
@@ -90,7 +129,10 @@ impl Server {
             .args(postgres.get_args())
             .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c"])
             .arg(format!("unix_socket_directories={}", directory.path().display()))
-            .args(["-c", "allow_system_table_mods=on", "-D"])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
+            .args(["-c", "allow_system_table_mods=on", "-p"])
+            .arg(port.to_string())
+            .arg("-D")
             .arg(&data)
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
@@ -103,12 +145,17 @@ impl Server {
             assert!(log.read_line(&mut line).unwrap() > 0, "the server did not start");
         }
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { directory, guard }
+        Self { directory, port, guard }
     }
 
     /// The directory of its socket.
     pub(crate) fn host(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The port of its socket, and of loopback if it listens there.
+    pub(crate) fn port(&self) -> String {
+        self.port.to_string()
     }
 
     /// Its major version.
@@ -121,6 +168,7 @@ impl Server {
         let output = Command::new(bin("psql"))
             .env_clear()
             .env("PGHOST", self.host())
+            .env("PGPORT", self.port())
             .env("PGCLIENTENCODING", "UTF8")
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql])
             .output()

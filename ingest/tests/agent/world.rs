@@ -55,6 +55,11 @@ impl World {
     pub(crate) fn new(database: &str, options: &str, sql: &str) -> Self {
         let server = Server::shared();
         server.database(database, options, sql);
+        Self::beside(server, database)
+    }
+
+    /// With a class `hourly` beside a server that has the database already.
+    pub(crate) fn beside(server: Arc<Server>, database: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("active/hourly")).unwrap();
         std::fs::create_dir(directory.path().join("bin")).unwrap();
