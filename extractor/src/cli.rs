@@ -1,11 +1,13 @@
 //! What was typed, checked for form only. What it means is in `config`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 use clap::ValueEnum;
+use jiff::SignedDuration;
 
 /// Mirrors sealed backups and restores them.
 #[derive(Debug, Parser)]
@@ -34,6 +36,10 @@ pub enum LogFormat {
 pub enum Command {
     /// Copy every complete backup that the mirror does not have yet, then end
     Once(OnceArgs),
+    /// The same again and again, until SIGTERM
+    Run(RunArgs),
+    /// Say whether `run` does what it should: 0 if so, 1 if not, 6 if it does not run
+    Health(HealthArgs),
     /// Restore a backup into an empty database
     Restore(RestoreArgs),
 }
@@ -41,6 +47,49 @@ pub enum Command {
 /// Arguments of `once`.
 #[derive(Args, Debug)]
 pub struct OnceArgs {
+    /// What to mirror, and where.
+    #[command(flatten)]
+    pub mirror: MirrorArgs,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// What to mirror, and where.
+    #[command(flatten)]
+    pub mirror: MirrorArgs,
+    /// The pause between two rounds, for example 30s or 5m. After failures it grows, up to 5m
+    #[arg(long, value_name = "DURATION", env = "WORM_EVERY", default_value = "1m", value_parser = duration)]
+    pub every: Duration,
+    /// Where to note how it goes
+    #[arg(long, value_name = "FILE", env = "WORM_HEALTH", default_value = HEALTH)]
+    pub health: PathBuf,
+}
+
+/// Arguments of `health`.
+#[derive(Args, Debug)]
+pub struct HealthArgs {
+    /// Where `run` notes how it goes
+    #[arg(long, value_name = "FILE", env = "WORM_HEALTH", default_value = HEALTH)]
+    pub health: PathBuf,
+}
+
+/// Where `run` notes how it goes, unless told otherwise.
+const HEALTH: &str = "/run/worm/extractor.json";
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<SignedDuration>().ok();
+    let time = parsed.and_then(|time| Duration::try_from(time).ok());
+    let time = time.filter(|time| !time.is_zero());
+    time.ok_or_else(|| "a duration such as 30s or 5m is wanted".to_owned())
+}
+
+/// What to mirror, and where.
+#[derive(Args, Clone, Debug)]
+pub struct MirrorArgs {
     /// The write-once mount, or its read-only view
     #[arg(long, value_name = "VIEW", env = "WORM_VIEW", default_value = "/backups/active")]
     pub from: PathBuf,
@@ -68,9 +117,6 @@ pub struct OnceArgs {
     /// Copy from a directory that is not a write-once mount
     #[arg(long)]
     pub allow_plain: bool,
-    /// Print the summary as JSON
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// Arguments of `restore`.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::cli::OnceArgs;
+use crate::cli::MirrorArgs;
 use crate::cli::RestoreArgs;
 use crate::error::Error;
 use crate::error::Result;
@@ -28,12 +28,28 @@ pub struct OnceConfig {
     pub(crate) audit: PathBuf,
     /// Whether to read again what the audit log vouches for.
     pub(crate) rehash: bool,
+    /// Whether a run that found nothing to do leaves no line in the audit log.
+    pub(crate) unattended: bool,
 }
 
-impl TryFrom<OnceArgs> for OnceConfig {
-    type Error = Error;
+impl OnceConfig {
+    /// A run that somebody asked for.
+    ///
+    /// # Errors
+    /// What makes no sense, is not there or does not answer.
+    pub fn attended(args: MirrorArgs) -> Result<Self> {
+        Self::new(args, false)
+    }
 
-    fn try_from(args: OnceArgs) -> Result<Self> {
+    /// One of many that nobody asked for.
+    ///
+    /// # Errors
+    /// As [`OnceConfig::attended`].
+    pub fn unattended(args: MirrorArgs) -> Result<Self> {
+        Self::new(args, true)
+    }
+
+    fn new(args: MirrorArgs, unattended: bool) -> Result<Self> {
         let view = View::open(&args.from, args.allow_plain)?;
         let mirror = directory(&args.to)?;
         let source = args
@@ -54,6 +70,7 @@ impl TryFrom<OnceArgs> for OnceConfig {
             staging: args.staging,
             audit: args.audit,
             rehash: args.rehash,
+            unattended,
         })
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! once:     listing -> catalog -> plan -> source -> mirror (copy, durable) -> audit
+//! run:      once, again and again -> health
 //! restore:  listing -> catalog -> restore: verify, target, server, stream (sql) -> psql -> audit
 //! ```
 //!
-//! `catalog`, `plan`, `proof`, `exit`, `audit::chain`, `restore::sql`, `restore::target` and
+//! `catalog`, `plan`, `proof`, `exit`, `health`, `audit::chain`, `restore::sql`, `restore::target` and
 //! `restore::version` are pure. Nothing here ever replaces a file of the mirror or changes one in the view, and nothing
 //! knows worm-fs but by its directories and attributes.
 
@@ -18,6 +19,7 @@ mod copy;
 mod durable;
 pub mod error;
 pub mod exit;
+pub mod health;
 mod listing;
 mod mirror;
 pub mod once;
@@ -25,4 +27,5 @@ pub mod plan;
 mod progress;
 pub mod proof;
 pub mod restore;
+pub mod run;
 mod source;

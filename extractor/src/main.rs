@@ -6,6 +6,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use jiff::Timestamp;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tracing::error;
@@ -23,6 +24,7 @@ use worm_extractor::error::Result;
 use worm_extractor::exit::Exit;
 use worm_extractor::once;
 use worm_extractor::restore;
+use worm_extractor::run;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -44,13 +46,18 @@ async fn run(command: Command) -> Result<Exit> {
     stop_on_signals(&cancel)?;
     match command {
         Command::Once(args) => run_once(args, cancel).await,
+        Command::Run(args) => run::run(&args, &cancel).await.map(|()| Exit::Done),
+        Command::Health(args) => {
+            say(&run::judge(&args.health, Timestamp::now())?)?;
+            Ok(Exit::Done)
+        }
         Command::Restore(args) => run_restore(args, &cancel).await,
     }
 }
 
 async fn run_once(args: OnceArgs, cancel: Cancel) -> Result<Exit> {
     let json = args.json;
-    let run = move || once::once(&OnceConfig::try_from(args)?, &cancel);
+    let run = move || once::once(&OnceConfig::attended(args.mirror)?, &cancel);
     let report = tokio::task::spawn_blocking(run)
         .await
         .map_err(|error| Error::Failed(format!("the run ended early: {error}")))??;

@@ -259,7 +259,11 @@ impl Worker<'_> {
         let exit = ended.as_ref().err().map_or(run_exit, Error::exit);
         self.run.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.run.exit = exit.code();
-        self.audit.append(Timestamp::now(), Event::Run(self.run.clone()))?;
+        let idle = exit == Exit::Done && self.run.copied == 0 && self.run.unfinished == 0;
+        // Once a minute the same line would say nothing, and is read again at every run.
+        if !(self.config.unattended && idle) {
+            self.audit.append(Timestamp::now(), Event::Run(self.run.clone()))?;
+        }
         ended?;
         Ok(Report { run: self.run, exit })
     }

@@ -13,4 +13,5 @@ mod postgres;
 mod replaced;
 mod restore;
 mod restore_refused;
+mod run;
 mod support;

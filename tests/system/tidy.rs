@@ -44,6 +44,11 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("ingest/src/manifest.rs", IMPURE, "a manifest is read and written apart from I/O"),
     ("ingest/src/", &["worm_fs", "fuser"], "the agent sees a directory, nothing more"),
     ("extractor/src/plan.rs", IMPURE, "what to mirror is planned apart from I/O"),
+    (
+        "extractor/src/health.rs",
+        &["std::fs", "std::env", "tokio", "::now()"],
+        "how it goes is judged apart from I/O",
+    ),
     ("extractor/src/", &["worm_fs", "fuser"], "the extractor sees a directory, nothing more"),
 ];
 
