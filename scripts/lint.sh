@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-shellcheck -x scripts/*.sh .ci/run
+shellcheck -x scripts/*.sh .ci/run compose/*.sh compose/bin/*
 
 if ! cargo clippy --version >/dev/null 2>&1; then
     echo "lint: NOT LINTED, this toolchain has no clippy (rustup component add clippy)" >&2

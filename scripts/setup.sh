@@ -15,6 +15,8 @@ needs=(
     'setpriv util-linux' 'unshare util-linux' 'fsfreeze util-linux' 'mount mount' 'losetup mount'
     'mkfs.ext4 e2fsprogs' 'mkfs.xfs xfsprogs' 'mkfs.btrfs btrfs-progs'
     'shellcheck shellcheck' 'openssl openssl'
+    'dockerd docker.io' 'docker docker.io' 'docker-compose docker-compose' 'mmdebstrap mmdebstrap'
+    'slirp4netns slirp4netns' 'ip iproute2' 'nsenter util-linux' 'flock util-linux'
 )
 
 # What is no command, and the package that brings it. A server of any release will do.

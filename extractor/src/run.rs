@@ -42,7 +42,14 @@ pub async fn run(args: &RunArgs, cancel: &Cancel) -> Result<()> {
             break;
         }
         let before = health.last.as_ref().map_or(0, |last| last.failures);
-        let failures = if exit == Exit::Done { 0 } else { before.saturating_add(1) };
+        let failures = if exit == Exit::Done {
+            0
+        } else if exit == Exit::Busy {
+            // Somebody runs `once` by hand, and does what this round would have done.
+            before
+        } else {
+            before.saturating_add(1)
+        };
         let pause = health::pause(every, failures);
         report(exit, &message, failures, pause);
         let ended = Timestamp::now();

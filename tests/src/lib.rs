@@ -6,11 +6,13 @@
 pub mod binary;
 pub mod compare;
 pub mod daemon;
+pub mod engine;
 pub mod matrix;
 pub mod postgres;
 pub mod powercut;
 pub mod random;
 pub mod session;
+pub mod stack;
 pub mod watchdog;
 
 /// How often something is tried: `usually` in `make test`, `in_soak` in `make soak`.
