@@ -29,7 +29,7 @@ pub struct Record {
     pub class: String,
     /// The database; the one asked for until the server told its name.
     pub database: String,
-    /// `ok`, `failed`, `refused` (nothing was written) or `cancelled`.
+    /// `ok`, `failed`, `refused` (nothing was written), `deadline` or `cancelled`.
     pub outcome: &'static str,
     /// What the program ends with.
     pub exit: u8,
@@ -105,8 +105,11 @@ impl Record {
             Exit::Done | Exit::Partial => "ok",
             // With a name something was written: the mount went away later.
             Exit::NotWriteOnce if self.name.is_some() => "failed",
-            Exit::Usage | Exit::Preflight | Exit::Unreachable | Exit::NotWriteOnce => "refused",
+            Exit::Usage | Exit::Preflight | Exit::Busy | Exit::Unreachable | Exit::NotWriteOnce => {
+                "refused"
+            }
             Exit::Cancelled => "cancelled",
+            Exit::Failed if matches!(error, Some(Error::Deadline { .. })) => "deadline",
             Exit::Failed | Exit::Verification => "failed",
         };
         self.error = error.map(|error| Problem { code: error.code(), message: error.to_string() });

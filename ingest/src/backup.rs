@@ -101,7 +101,8 @@ impl Run<'_> {
         carry::check(&config.shape)?;
         let (target, around) = (config.target.clone(), config.around.clone());
         let directory = config.client_directory.clone();
-        let mut source = Postgres::new(target, around, directory, config.lock_wait_timeout);
+        let source = Postgres::new(target, around, directory, config.lock_wait_timeout);
+        let mut source = source.waiting(config.wait);
         let facts = tokio::select! {
             facts = source.observe(&config.shape) => facts?,
             () = carry::stopped(&mut self.cancelled) => return Err(Error::Cancelled),

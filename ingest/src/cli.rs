@@ -9,6 +9,7 @@ use crate::settings::Environment;
 use crate::settings::Every;
 use crate::settings::Flags;
 use crate::settings::ForBackup;
+use crate::settings::ForNext;
 use crate::settings::Global;
 use crate::settings::Settings;
 use crate::settings::SettingsError;
@@ -34,7 +35,9 @@ impl Cli {
         let global = &self.global;
         match &self.command {
             Command::Backup(Backup { flags, .. }) => Settings::load(global, flags, environment),
-            Command::Config(ConfigCommand::Show { flags, .. } | ConfigCommand::Check { flags }) => {
+            Command::Next(Next { flags, .. }) => Settings::load(global, flags, environment),
+            Command::Run { flags }
+            | Command::Config(ConfigCommand::Show { flags, .. } | ConfigCommand::Check { flags }) => {
                 Settings::load(global, flags, environment)
             }
         }
@@ -47,6 +50,15 @@ pub enum Command {
     /// Make one backup now, and seal it only if it is proven whole.
     #[command(after_help = EXIT_CODES, long_about = BACKUP)]
     Backup(Backup),
+    /// Make backups by the clock, until told to end.
+    #[command(after_help = EXIT_CODES, long_about = RUN)]
+    Run {
+        /// The settings.
+        #[command(flatten)]
+        flags: Flags<Every>,
+    },
+    /// Print when the next backups are due.
+    Next(Next),
     /// Show or check the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -58,6 +70,27 @@ Make one backup now, and seal it only if it is proven whole.
 Every setting is a flag, a variable, or a line of /etc/worm/ingest.toml, in this order; `worm-ingest
 config show` tells which holds. A value may also stand in a file that is named by the variable with
 _FILE behind its name.";
+
+const RUN: &str = "\
+Make backups by the clock, until told to end.
+
+What is due follows from what is sealed: a class that has missed its time is made up for once, as soon
+as possible. SIGTERM ends a dump that is under way as aborted (exit code 5), and otherwise ends in
+peace (0). Settings are read at the start: restart it after a change.";
+
+/// The arguments of `next`.
+#[derive(Args, Clone, Debug)]
+pub struct Next {
+    /// How many.
+    #[arg(short = 'n', long = "count", value_name = "N", default_value_t = 10)]
+    pub count: u16,
+    /// The settings.
+    #[command(flatten)]
+    pub flags: Flags<ForNext>,
+    /// Print one JSON array.
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// The arguments of `backup`.
 #[derive(Args, Clone, Debug)]

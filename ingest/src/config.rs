@@ -26,6 +26,11 @@ pub struct Config {
     pub(crate) client_directory: Option<PathBuf>,
     pub(crate) lock_wait_timeout: Duration,
     pub(crate) stall_timeout: Duration,
+    /// How long a run may take.
+    pub(crate) deadline: Duration,
+    pub(crate) lock_file: Option<PathBuf>,
+    /// Whether to wait for another run to end.
+    pub(crate) wait: bool,
     pub(crate) allow_plain: bool,
     pub(crate) target: Target,
     pub(crate) around: Surroundings,
@@ -67,6 +72,12 @@ impl Config {
         &self.classes
     }
 
+    /// The database.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.target.database
+    }
+
     pub(crate) fn within(
         classes: Vec<String>,
         settings: &Settings,
@@ -92,6 +103,9 @@ impl Config {
             client_directory: settings.path(&table::CLIENT_DIR),
             lock_wait_timeout: wait(settings, &table::LOCK_WAIT_TIMEOUT)?,
             stall_timeout: wait(settings, &table::STALL_TIMEOUT)?,
+            deadline: crate::service::settings::limit(settings, &table::DEADLINE)?,
+            lock_file: settings.path(&table::LOCK_FILE),
+            wait: settings.switch(&table::WAIT)?,
             allow_plain: settings.switch(&table::ALLOW_PLAIN)?,
             target: Target::resolve(settings, &around)?,
             around,
@@ -106,7 +120,7 @@ fn wait(settings: &Settings, setting: &Setting) -> Result<Duration, SettingsErro
 }
 
 /// A class is one directory right below the mount, and none of the hidden ones.
-fn is_class_name(name: &str) -> bool {
+pub(crate) fn is_class_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0'])
 }
 

@@ -191,6 +191,33 @@ pub enum Error {
         /// Why.
         source: Box<Error>,
     },
+    /// Somebody else is backing up the same database.
+    #[error("another run is under way: {who}. Wait for its end, or let --wait do that")]
+    Busy {
+        /// Who.
+        who: String,
+    },
+    /// Nobody can tell whether another run is under way.
+    #[error(
+        "the lock file {} cannot be used ({source}): nothing was done. Name another by --lock-file",
+        path.display()
+    )]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It took too long.
+    #[error(
+        "no backup was made: the run did not end in {} s. See whether the database or the disk is \
+         slow; --deadline allows more",
+        limit.as_secs()
+    )]
+    Deadline {
+        /// How long it may take.
+        limit: Duration,
+    },
     /// Stopped by a signal.
     #[error("cancelled: no backup was made")]
     Cancelled,
@@ -217,6 +244,7 @@ impl Error {
             },
             Self::AuditUnwritable { .. }
             | Self::Untrusted { .. }
+            | Self::Lock { .. }
             | Self::LoginRefused { .. }
             | Self::Query { .. }
             | Self::NoClient { .. }
@@ -226,6 +254,7 @@ impl Error {
             | Self::Scratch { .. }
             | Self::ScratchOnDisk { .. } => Exit::Preflight,
             Self::AuditLost { .. } => Exit::Partial,
+            Self::Busy { .. } => Exit::Busy,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Mismatch { .. } => Exit::Verification,
             Self::NoManifest { source, .. } => source.exit(),
@@ -233,6 +262,7 @@ impl Error {
             Self::Start { .. }
             | Self::NotWhole { .. }
             | Self::Stalled { .. }
+            | Self::Deadline { .. }
             | Self::Stream { .. }
             | Self::Internal(_) => Exit::Failed,
         }
@@ -241,6 +271,18 @@ impl Error {
     /// Whether there is a good backup all the same.
     pub(crate) fn leaves_a_backup(&self) -> bool {
         self.exit() == Exit::Partial
+    }
+
+    /// Whether a dump may have begun, and have taken room in its class.
+    pub(crate) fn may_have_written(&self) -> bool {
+        match self.exit() {
+            Exit::Usage | Exit::Preflight | Exit::Busy | Exit::Unreachable | Exit::NotWriteOnce => {
+                false
+            }
+            Exit::Done | Exit::Failed | Exit::Partial | Exit::Cancelled | Exit::Verification => {
+                true
+            }
+        }
     }
 
     /// A stable name for logs and alerts.
@@ -286,6 +328,9 @@ impl Error {
             Self::Stream { .. } => "stream",
             Self::Mismatch { .. } => "seal.mismatch",
             Self::NoManifest { .. } => "seal.no_manifest",
+            Self::Busy { .. } => "lock.busy",
+            Self::Lock { .. } => "lock.unusable",
+            Self::Deadline { .. } => "deadline",
             Self::Cancelled => "cancelled",
             Self::Internal(_) => "internal",
         }

@@ -18,6 +18,8 @@ pub enum Exit {
     Preflight = 4,
     /// Stopped by a signal.
     Cancelled = 5,
+    /// Another run is under way.
+    Busy = 7,
     /// The database did not answer.
     Unreachable = 8,
     /// The sealed file is not what was written, or nobody says how long it is kept.
@@ -51,6 +53,7 @@ Exit codes:
    4  refused before the start, nothing was written (login refused,
       no fitting pg_dump, audit log not writable)
    5  cancelled by a signal; what was sealed before it stays
+   7  another run is under way for the same database
    8  the database cannot be reached: try again later
    9  the sealed file differs from what was written, or the mount
       does not tell until when it keeps it: look at once

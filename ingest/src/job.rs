@@ -16,6 +16,7 @@ use crate::backup::Order;
 use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::lock;
 
 /// What one invocation is to do.
 #[derive(Clone, Debug)]
@@ -98,13 +99,60 @@ pub async fn run(job: &Job, cancelled: watch::Receiver<bool>) -> Outcome {
 async fn one(order: Order, cancelled: watch::Receiver<bool>) -> Vec<Part> {
     let clock = Instant::now();
     let config = Arc::clone(&order.config);
-    let mut parts = backup::run(order, cancelled).await;
+    let mut parts = limited(order, cancelled).await;
     let duration_ms = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
     for part in &mut parts {
         part.record.duration_ms = duration_ms;
         note(&config, part);
     }
     parts
+}
+
+/// Ends it at its deadline, as if it had been cancelled.
+async fn limited(order: Order, mut cancelled: watch::Receiver<bool>) -> Vec<Part> {
+    let limit = order.config.deadline;
+    let (end, ended) = watch::channel(false);
+    let mut running = std::pin::pin!(alone(order, ended));
+    let mut late = false;
+    let mut parts = tokio::select! {
+        parts = &mut running => return parts,
+        () = stopped(&mut cancelled) => { end.send_replace(true); running.await }
+        () = tokio::time::sleep(limit) => { late = true; end.send_replace(true); running.await }
+    };
+    let deadline = Arc::new(Error::Deadline { limit });
+    for part in parts.iter_mut().filter(|_| late) {
+        if matches!(part.error.as_deref(), Some(Error::Cancelled)) {
+            part.error = Some(Arc::clone(&deadline));
+        }
+    }
+    parts
+}
+
+/// Waits for the word to stop. If nobody can give it any more, for ever.
+async fn stopped(cancelled: &mut watch::Receiver<bool>) {
+    if cancelled.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Backs it up when nobody else does.
+async fn alone(order: Order, mut cancelled: watch::Receiver<bool>) -> Vec<Part> {
+    let config = &order.config;
+    let locked = tokio::select! {
+        locked = lock::for_run(config) => locked,
+        () = stopped(&mut cancelled) => Err(Error::Cancelled),
+    };
+    match locked {
+        Ok(_lock) => backup::run(order, cancelled).await,
+        Err(error) => {
+            let (error, database) = (Arc::new(error), &config.target.database);
+            let part = |class: &String| Part {
+                record: Record::begun(order.now, &order.run_id, class, database),
+                error: Some(Arc::clone(&error)),
+            };
+            order.classes.iter().map(part).collect()
+        }
+    }
 }
 
 /// Writes the line of a part.

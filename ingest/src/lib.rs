@@ -4,7 +4,8 @@
 //! A run goes `cli` (what was typed) -> `settings` (what else was said, and who wins) -> `config` (what
 //! it means) -> `job` (which databases, into which classes) -> `backup` (of one database: observe,
 //! dump, prove, seal, check, describe). What is decided is decided in pure modules (`stream/scan`, `proof`,
-//! `name`, `table`, `manifest`), what is done is done in `source/*`, `stream/pipeline` and `vault`.
+//! `name`, `table`, `manifest`, `schedule`), what is done is done in `source/*`, `stream/pipeline` and `vault`.
+//! `worm-ingest run` (`service`) does the same by the clock, and knows from `history` what is sealed.
 //! The agent sees the mount as a directory and has no more power over it than any other program.
 
 pub mod audit;
@@ -15,13 +16,17 @@ pub mod config;
 pub mod connect;
 pub mod error;
 pub mod exit;
+mod history;
 pub mod job;
+mod lock;
 pub mod logging;
 pub mod manifest;
 pub mod name;
 mod progress;
 mod proof;
+pub mod schedule;
 pub mod scratch;
+pub mod service;
 pub mod settings;
 mod shape;
 mod source;

@@ -6,6 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
+use jiff::Timestamp;
+use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
@@ -14,6 +17,7 @@ use worm_ingest::cli::Backup;
 use worm_ingest::cli::Cli;
 use worm_ingest::cli::Command;
 use worm_ingest::cli::ConfigCommand;
+use worm_ingest::cli::Next;
 use worm_ingest::config::Config;
 use worm_ingest::error::Error;
 use worm_ingest::exit::Exit;
@@ -23,8 +27,11 @@ use worm_ingest::job::Outcome;
 use worm_ingest::leash;
 use worm_ingest::logging;
 use worm_ingest::logging::LogFormat;
+use worm_ingest::service;
+use worm_ingest::service::status::Status;
 use worm_ingest::settings;
 use worm_ingest::settings::Environment;
+use worm_ingest::settings::Settings;
 use worm_ingest::summary;
 
 fn main() -> ExitCode {
@@ -49,13 +56,18 @@ fn main() -> ExitCode {
             let config = Config::new(classes, &settings, &environment);
             return backup(config, json, format);
         }
+        Command::Run { .. } => return serve(&settings, &environment, format),
+        Command::Next(Next { count, json, .. }) => next(&settings, &environment, count, json),
         Command::Config(ConfigCommand::Show { json, .. }) => {
             let text = summary::settings(&settings::show(&settings), json);
             text.map_err(|error| Error::Internal(error.to_string()))
         }
         Command::Config(ConfigCommand::Check { .. }) => {
             let config = Config::new(Vec::new(), &settings, &environment);
-            config.map(|config| config.to_string())
+            config.and_then(|config| {
+                let _sense = service::schedule(&settings, config.database())?;
+                Ok(config.to_string())
+            })
         }
     };
     match result {
@@ -64,12 +76,59 @@ fn main() -> ExitCode {
     }
 }
 
+fn runtime() -> Result<Runtime, Error> {
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.map_err(|error| Error::Internal(error.to_string()))
+}
+
+/// The coming runs, in UTC and in the zone of the schedule.
+fn next(
+    settings: &Settings,
+    environment: &Environment,
+    count: u16,
+    json: bool,
+) -> Result<String, Error> {
+    let config = Config::new(Vec::new(), settings, environment)?;
+    let schedule = service::schedule(settings, config.database())?;
+    let runs = schedule.next(Timestamp::now(), count.into());
+    summary::runs(&runs, &schedule.zone, json).map_err(|error| Error::Internal(error.to_string()))
+}
+
+fn serve(settings: &Settings, environment: &Environment, format: LogFormat) -> ExitCode {
+    let result = Config::new(Vec::new(), settings, environment).and_then(|config| {
+        let schedule = service::schedule(settings, config.database())?;
+        let runtime = runtime()?;
+        let exit = runtime.block_on(async {
+            let stop = until_signal().and_then(|stop| ignore_hangup().map(|()| stop));
+            let stop = stop.map_err(|error| Error::Internal(error.to_string()))?;
+            let (status, _kept) = watch::channel(Status::default());
+            Ok(service::run(Arc::new(config), schedule, stop, status).await)
+        });
+        runtime.shutdown_background();
+        exit
+    });
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => fail(&error, format),
+    }
+}
+
+/// A service whose terminal goes away, or that is told to read its settings again, goes on.
+fn ignore_hangup() -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::warn!("SIGHUP changes nothing: settings are read at the start, so restart");
+        }
+    });
+    Ok(())
+}
+
 fn backup(config: Result<Config, Error>, json: bool, format: LogFormat) -> ExitCode {
-    let runtime =
-        match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return fail(&Error::Internal(error.to_string()), format),
-        };
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, format),
+    };
     let outcome = config.and_then(|config| runtime.block_on(run(config)));
     // A thread that waits for a child that cannot be ended must not keep us.
     runtime.shutdown_background();

@@ -23,6 +23,7 @@ pub use self::error::SettingsError;
 pub use self::flags::Every;
 pub use self::flags::Flags;
 pub use self::flags::ForBackup;
+pub use self::flags::ForNext;
 pub use self::flags::Global;
 pub use self::load::Environment;
 pub use self::show::Shown;
@@ -39,6 +40,8 @@ pub enum Section {
     Connection,
     /// What is dumped, and how.
     Dump,
+    /// When it is dumped.
+    Schedule,
 }
 
 impl Section {
@@ -49,6 +52,7 @@ impl Section {
             Self::Target => "Target",
             Self::Connection => "Connection",
             Self::Dump => "Dump",
+            Self::Schedule => "Schedule",
         }
     }
 }

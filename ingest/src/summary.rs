@@ -3,7 +3,10 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use crate::audit::Record;
+use crate::schedule::Run;
 use crate::settings::Shown;
 
 /// `12.3 MB`, in powers of ten.
@@ -63,9 +66,52 @@ pub fn settings(shown: &[Shown], json: bool) -> serde_json::Result<String> {
     Ok(lines.collect::<Vec<_>>().join("\n"))
 }
 
+/// Coming runs for `next`: a line each, in UTC and in the zone of the schedule, or one JSON array.
+///
+/// # Errors
+/// If they cannot be put into JSON.
+pub fn runs(runs: &[Run], zone: &TimeZone, json: bool) -> serde_json::Result<String> {
+    let local = |run: &Run| run.at.to_zoned(zone.clone());
+    if json {
+        let entry = |run: &Run| {
+            let classes: Vec<&str> = run.classes.iter().map(|(class, _)| class.as_str()).collect();
+            serde_json::json!({ "at": run.at, "local": local(run).to_string(), "classes": classes })
+        };
+        return serde_json::to_string_pretty(&runs.iter().map(entry).collect::<Vec<_>>());
+    }
+    let line = |run: &Run| {
+        let at = run.at.strftime("%a %Y-%m-%d %H:%M:%S UTC");
+        let local = match zone == &TimeZone::UTC {
+            true => String::new(),
+            false => local(run).strftime("  %a %H:%M:%S %Z").to_string(),
+        };
+        format!("{at}{local}  {}", run.names())
+    };
+    Ok(runs.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn coming_runs_are_shown_in_both_times() {
+        let at = "2026-03-29T01:00:00Z".parse().unwrap();
+        let classes = ["daily", "weekly"].map(|class| (class.to_owned(), at)).into();
+        let shown = |zone: &str, json| {
+            let run = Run { at, classes: Vec::clone(&classes) };
+            runs(&[run], &TimeZone::get(zone).unwrap(), json).unwrap()
+        };
+        assert_eq!(shown("UTC", false), "Sun 2026-03-29 01:00:00 UTC  daily+weekly");
+        assert_eq!(
+            shown("Europe/Rome", false),
+            "Sun 2026-03-29 01:00:00 UTC  Sun 03:00:00 CEST  daily+weekly"
+        );
+        let json: serde_json::Value = serde_json::from_str(&shown("Europe/Rome", true)).unwrap();
+        assert_eq!(json[0]["at"], "2026-03-29T01:00:00Z");
+        assert_eq!(json[0]["local"], "2026-03-29T03:00:00+02:00[Europe/Rome]");
+        assert_eq!(json[0]["classes"], serde_json::json!(["daily", "weekly"]));
+    }
 
     #[test]
     fn sizes_are_short() {

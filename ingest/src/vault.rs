@@ -182,6 +182,11 @@ impl Class {
         &self.kind
     }
 
+    /// Its open directory.
+    pub(crate) fn directory(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -42,6 +42,8 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("worm-fs/src/fuse", &["std::fs::read", "verdict(", "SystemTime::now"], "it decides nothing"),
     ("mount/src/", &["fuser"], "only worm-fs/src/fuse names fuser"),
     ("ingest/src/manifest.rs", IMPURE, "a manifest is read and written apart from I/O"),
+    ("ingest/src/schedule", IMPURE, "what is due follows from the moment and from what is sealed"),
+    ("ingest/src/service/settings.rs", IMPURE, "what settings mean follows from the settings"),
     ("ingest/src/", &["worm_fs", "fuser"], "the agent sees a directory, nothing more"),
     ("extractor/src/plan.rs", IMPURE, "what to mirror is planned apart from I/O"),
     (

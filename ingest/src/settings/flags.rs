@@ -37,12 +37,21 @@ impl Takes for ForBackup {
     const SECTIONS: &'static [Section] = &[Section::Target, Section::Connection, Section::Dump];
 }
 
-/// All that are not global, for the commands that show settings.
+/// Those of `next`: when, and what decides the jitter.
+#[derive(Clone, Copy, Debug)]
+pub struct ForNext;
+
+impl Takes for ForNext {
+    const SECTIONS: &'static [Section] = &[Section::Connection, Section::Schedule];
+}
+
+/// All that are not global, for `run` and for the commands that show settings.
 #[derive(Clone, Copy, Debug)]
 pub struct Every;
 
 impl Takes for Every {
-    const SECTIONS: &'static [Section] = &[Section::Target, Section::Connection, Section::Dump];
+    const SECTIONS: &'static [Section] =
+        &[Section::Target, Section::Connection, Section::Dump, Section::Schedule];
 }
 
 /// One flag as it was typed.

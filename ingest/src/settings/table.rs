@@ -270,4 +270,83 @@ settings! {
         form: Form::Text("SECONDS"),
         default: Some("1800"),
     }
+    /// End a run that takes longer, such as 90m or 6h.
+    DEADLINE {
+        name: "deadline",
+        section: Section::Dump,
+        variables: &["WORM_DEADLINE"],
+        form: Form::Text("DURATION"),
+        default: Some("6h"),
+    }
+    /// Which file tells other agents on this host that a run is under way. Without it, one in
+    /// /run/lock, /run or /tmp whose name follows from the database and the directory.
+    LOCK_FILE {
+        name: "lock-file",
+        section: Section::Dump,
+        variables: &["WORM_LOCK_FILE"],
+        form: Form::Text("FILE"),
+    }
+    /// When another run is under way, wait for its end instead of ending with 7.
+    WAIT {
+        name: "wait",
+        section: Section::Dump,
+        variables: &["WORM_WAIT"],
+        form: Form::Switch,
+    }
+    /// When hourly backups are made: a cron line of five fields, @hourly, @daily, @weekly, or off.
+    SCHEDULE_HOURLY {
+        name: "schedule-hourly",
+        section: Section::Schedule,
+        variables: &["BACKUP_SCHEDULE"],
+        form: Form::Text("LINE"),
+        default: Some("0 * * * *"),
+    }
+    /// When daily backups are made.
+    SCHEDULE_DAILY {
+        name: "schedule-daily",
+        section: Section::Schedule,
+        variables: &["WORM_SCHEDULE_DAILY"],
+        form: Form::Text("LINE"),
+        default: Some("0 0 * * *"),
+    }
+    /// When weekly backups are made.
+    SCHEDULE_WEEKLY {
+        name: "schedule-weekly",
+        section: Section::Schedule,
+        variables: &["WORM_SCHEDULE_WEEKLY"],
+        form: Form::Text("LINE"),
+        default: Some("0 0 * * 0"),
+    }
+    /// When backups of further classes are made, with ; between several.
+    SCHEDULE_OTHER {
+        name: "schedule-other",
+        section: Section::Schedule,
+        variables: &["WORM_SCHEDULE_OTHER"],
+        form: Form::Text("CLASS=LINE;..."),
+    }
+    /// The time zone of the schedule, such as Europe/Rome. Names of backups are UTC all the same.
+    ZONE {
+        name: "zone",
+        section: Section::Schedule,
+        variables: &["TZ"],
+        form: Form::Text("ZONE"),
+        default: Some("UTC"),
+    }
+    /// For how long after its time a missed run is made up for, such as 30m or 3d. Without it for
+    /// three quarters of the time to the next one.
+    CATCH_UP {
+        name: "catch-up",
+        section: Section::Schedule,
+        variables: &["WORM_CATCH_UP"],
+        form: Form::Text("DURATION"),
+    }
+    /// Put runs off by a share of this that follows from host and database, so that many agents do
+    /// not begin at once.
+    JITTER {
+        name: "jitter",
+        section: Section::Schedule,
+        variables: &["WORM_JITTER"],
+        form: Form::Text("DURATION"),
+        default: Some("0s"),
+    }
 }

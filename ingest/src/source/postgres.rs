@@ -86,6 +86,8 @@ pub(crate) struct Postgres {
     around: Surroundings,
     client_directory: Option<PathBuf>,
     lock_wait_timeout: Duration,
+    /// Whether to wait for another agent to end.
+    wait: bool,
     /// Holds the snapshot open until it is dropped.
     session: Option<Session>,
     client: Option<Client>,
@@ -99,7 +101,20 @@ impl Postgres {
         client_directory: Option<PathBuf>,
         lock_wait_timeout: Duration,
     ) -> Self {
-        Self { target, around, client_directory, lock_wait_timeout, session: None, client: None }
+        Self {
+            target,
+            around,
+            client_directory,
+            lock_wait_timeout,
+            wait: false,
+            session: None,
+            client: None,
+        }
+    }
+
+    /// Waits for another agent to end, if `wait`.
+    pub(crate) fn waiting(self, wait: bool) -> Self {
+        Self { wait, ..self }
     }
 
     async fn connect(&self) -> Result<Session, Error> {
@@ -166,6 +181,8 @@ impl Postgres {
 impl Source for Postgres {
     async fn observe(&mut self, shape: &Shape) -> Result<Facts, Error> {
         let session = self.connect().await?;
+        // Held, like the snapshot, as long as the session lasts.
+        crate::lock::database(&session, self.wait).await?;
         let facts = tokio::time::timeout(PATIENCE, read_facts(&session))
             .await
             .map_err(|_elapsed| self.unreachable("it stopped answering".to_owned()))?

@@ -8,6 +8,7 @@ mod classes;
 mod formats;
 mod refused;
 mod server;
+mod service;
 mod tls;
 mod whole;
 mod world;

@@ -72,14 +72,27 @@ impl World {
 
     /// The agent, told where everything is. Arguments after these win.
     pub(crate) fn agent(&self) -> Command {
-        self.prepared(Command::new(env!("CARGO_BIN_EXE_worm-ingest")))
+        self.backing_up(Command::new(env!("CARGO_BIN_EXE_worm-ingest")))
+    }
+
+    /// The agent with another command.
+    pub(crate) fn command(&self, verb: &str) -> Command {
+        let mut command = self.prepared(Command::new(env!("CARGO_BIN_EXE_worm-ingest")));
+        command.arg(verb);
+        command
     }
 
     /// The same with a limit on its time.
     pub(crate) fn limited(&self) -> Command {
         let mut command = Command::new("timeout");
         command.args(["--kill-after=5", LIMIT, env!("CARGO_BIN_EXE_worm-ingest")]);
-        self.prepared(command)
+        self.backing_up(command)
+    }
+
+    fn backing_up(&self, command: Command) -> Command {
+        let mut command = self.prepared(command);
+        command.args(["backup", "--json"]);
+        command
     }
 
     fn prepared(&self, mut command: Command) -> Command {
@@ -87,7 +100,6 @@ impl World {
         command.env("PGUSER", "postgres").env("PGDATABASE", &self.database);
         command.env("WORM_BACKUPS", self.path("active"));
         command.env("WORM_AUDIT_LOG", self.path("audit.jsonl"));
-        command.args(["backup", "--json"]);
         command
     }
 
