@@ -131,8 +131,9 @@ fn contents(manifest: &Manifest) -> String {
 /// Everything that can be refused is refused here, before anything is written.
 async fn prepare(config: &RestoreConfig, manifest: &Manifest) -> Result<(Server, Psql, Tools)> {
     let target = &config.target;
-    if target.is_remote() {
-        warn!("the connection to {} is not encrypted", target.shown);
+    if target.is_bare() {
+        let (shown, mode) = (&target.shown, target.tls.mode.name());
+        warn!("the connection to {shown} may not be encrypted (sslmode={mode}): use verify-full");
     }
     let psql = Psql::newest().await?;
     let tools = tools(config, manifest).await?;

@@ -15,3 +15,4 @@ mod restore;
 mod restore_refused;
 mod run;
 mod support;
+mod tls;

@@ -1,8 +1,12 @@
 //! A throw-away PostgreSQL on a unix socket, shared by the tests that run at the same time.
 
 use std::fs;
+use std::fs::Permissions;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -34,6 +38,7 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 /// A running server. The last test that holds it ends it.
 pub(crate) struct Server {
     dir: TempDir,
+    port: String,
     keeper: Child,
 }
 
@@ -42,13 +47,21 @@ impl Server {
     pub(crate) fn shared() -> Arc<Self> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         shared.upgrade().unwrap_or_else(|| {
-            let server = Arc::new(Self::start());
+            let server = Arc::new(Self::start(&[], &[]));
             *shared = Arc::downgrade(&server);
             server
         })
     }
 
-    fn start() -> Self {
+    /// One that also listens at a port of loopback, for TLS only, as whoever these files prove.
+    pub(crate) fn with_tls(certificate: &Path, key: &Path) -> (Arc<Self>, u16) {
+        let files = [("server.crt", certificate), ("server.key", key)];
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = ["-c", "listen_addresses=127.0.0.1", "-c", "ssl=on", "-p", &port.to_string()];
+        (Arc::new(Self::start(&files, &listen)), port)
+    }
+
+    fn start(files: &[(&str, &Path)], arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         fs::create_dir(&data).unwrap();
@@ -68,17 +81,29 @@ impl Server {
         let _command = initdb.args(["--locale=C.UTF-8", "-D"]).arg(&data);
         as_user(&mut initdb);
         let _said = expect(0, &mut initdb);
-        let hba = format!("local all {WITH_PASSWORD} scram-sha-256\nlocal all all trust\n");
+        let hba = format!(
+            "local all {WITH_PASSWORD} scram-sha-256\nlocal all all trust\n\
+             hostssl all {WITH_PASSWORD} 127.0.0.1/32 scram-sha-256\n"
+        );
         fs::write(data.join("pg_hba.conf"), hba).unwrap();
+        for (name, path) in files {
+            fs::write(data.join(name), fs::read(path).unwrap()).unwrap();
+            fs::set_permissions(data.join(name), Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = user {
+                chown(data.join(name), Some(uid), Some(gid)).unwrap();
+            }
+        }
+        let port = arguments.iter().skip_while(|argument| **argument != "-p").nth(1);
+        let port = port.map_or_else(|| "5432".to_owned(), |port| (*port).to_owned());
         let mut keeper = Command::new("sh");
         let _command = keeper.args(["-c", KEEPER, "keeper"]).arg(binary("postgres"));
         let _command = keeper.arg("-D").arg(&data).arg("-k").arg(dir.path());
-        let _command = keeper.args(["-c", "listen_addresses=", "-c", "fsync=off"]);
+        let _command = keeper.args(["-c", "listen_addresses=", "-c", "fsync=off"]).args(arguments);
         as_user(&mut keeper);
         let _command = keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // Not stopped by the terminal's Ctrl-C before its tests are.
         let keeper = keeper.process_group(0).spawn().unwrap();
-        let server = Self { dir, keeper };
+        let server = Self { dir, port, keeper };
         wait_until("the server answers", || {
             server.client("pg_isready").arg("-q").status().unwrap().success()
         });
@@ -89,6 +114,7 @@ impl Server {
     pub(crate) fn client(&self, name: &str) -> Command {
         let mut command = Command::new(binary(name));
         let _command = command.env("PGHOST", self.dir.path()).env("PGUSER", "postgres");
+        let _command = command.env("PGPORT", &self.port);
         let _command = command.env("PGDATABASE", "postgres").env_remove("PGPASSWORD");
         command
     }

@@ -184,7 +184,7 @@ fn a_server_that_accepts_and_never_answers_is_not_waited_for() {
     let mut command = program();
     let _command = command.arg("restore").arg(&dump).args(["--to", &url]);
     let (_, error) = expect(8, command.env("WORM_EXTRACTION_AUDIT", place.audit()));
-    assert!(error.contains("did not answer within 1 seconds"), "{error}");
+    assert!(error.contains("does not answer"), "{error}");
 }
 
 /// Writes a dump by hand, and restores it with this table list.

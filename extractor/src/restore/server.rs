@@ -5,8 +5,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio::time::timeout;
 use tokio_postgres::Client;
-use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
+use worm_ingest::connect::session;
+use worm_ingest::connect::session::Failure;
+use worm_ingest::connect::session::FailureKind;
 use worm_ingest::manifest::TableRows;
 
 use crate::error::Error;
@@ -34,11 +36,9 @@ impl Server {
         let mut config = target.config.clone();
         // The driver's own limit ends when the socket is open: a server may hang after that.
         let limit = config.get_connect_timeout().copied().unwrap_or(PATIENCE);
-        let connecting = config.application_name("worm-extractor").connect(NoTls);
-        let connected = in_time(limit, &target.shown, connecting).await?;
-        let (client, connection) = connected.map_err(|error| refusal(target, &error))?;
-        // Its error, if any, comes back from the next query as well.
-        drop(tokio::spawn(connection));
+        config.application_name("worm-extractor");
+        let opened = session::open(&config, &target.tls, Some(limit)).await;
+        let client = opened.map_err(|failure| refusal(target, failure))?;
         let question = "SELECT current_setting('server_version_num')::int4";
         let row = in_time(PATIENCE, &target.shown, client.query_one(question, &[]))
             .await?
@@ -172,19 +172,21 @@ fn quoted(name: &str) -> String {
 }
 
 /// Says what it means that the server would not have us.
-fn refusal(target: &Target, error: &tokio_postgres::Error) -> Error {
+fn refusal(target: &Target, Failure { kind, message }: Failure) -> Error {
     let Target { shown, database, .. } = target;
-    if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) {
-        return Error::NotFound(format!(
+    match kind {
+        FailureKind::Refused(SqlState::INVALID_CATALOG_NAME) => Error::NotFound(format!(
             "there is no database {database} on that server. Create it, then try again: \
              createdb -T template0 {database}"
-        ));
+        )),
+        FailureKind::Settings => Error::Usage(message),
+        FailureKind::Untrusted => {
+            Error::Refused(format!("the server at {shown} is not trusted: {message}"))
+        }
+        FailureKind::Refused(_) | FailureKind::Lost => {
+            Error::Unreachable(format!("cannot connect to {shown}: {message}"))
+        }
     }
-    let said = match error.as_db_error() {
-        Some(error) => error.message().to_owned(),
-        None => chain(error),
-    };
-    Error::Unreachable(format!("cannot connect to {shown}: {said}"))
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Error {

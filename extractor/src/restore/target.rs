@@ -1,11 +1,15 @@
-//! PURE: from the URL and the environment to the parameters of the connection, for our own client
-//! and for `psql`. The password never gets into anything that is printed or listed.
+//! From the URL and the environment to the parameters of the connection, for our own client and for
+//! `psql`. Looks for files of certificates, and at nothing else. The password never gets into anything that is printed or listed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
-use tokio_postgres::config::SslMode;
+use worm_ingest::connect::tls::SslMode;
+use worm_ingest::connect::tls::Tls;
+use worm_ingest::connect::tls::Wishes;
 
 use crate::error::Error;
 use crate::error::Result;
@@ -24,6 +28,8 @@ pub struct Target {
     pub(crate) database: String,
     /// Host, port and database, for people.
     pub(crate) shown: String,
+    /// How to speak TLS to it.
+    pub(crate) tls: Tls,
 }
 
 /// Where a password may come from besides the URL.
@@ -36,13 +42,10 @@ impl Target {
     /// # Errors
     /// [`Error::Usage`]
     pub fn parse(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self> {
-        refuse_tls(url, &variable)?;
+        let (url, tls) = tls(url, &variable)?;
         let mut config: Config = url
             .parse()
             .map_err(|error| Error::Usage(format!("--to is not a usable URL: {error}")))?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(tls("require"));
-        }
         let Some(database) = config.get_dbname().map(str::to_owned) else {
             let example = "postgres://USER@HOST/DATABASE";
             return Err(Error::Usage(format!("--to must name the database: {example}")));
@@ -87,7 +90,7 @@ impl Target {
             let _set = config.connect_timeout(CONNECT_TIMEOUT);
         }
         let shown = format!("{}:{}/{database}", host(&config), port(&config));
-        Ok(Self { config, database, shown })
+        Ok(Self { config, database, shown, tls })
     }
 
     /// The environment of `psql`, so that it goes where our own connection went.
@@ -97,9 +100,9 @@ impl Target {
             ("PGPORT", port(&self.config).to_string()),
             ("PGDATABASE", self.database.clone()),
             ("PGAPPNAME", application.to_owned()),
-            ("PGSSLMODE", "disable".to_owned()),
             ("PGCONNECT_TIMEOUT", CONNECT_TIMEOUT.as_secs().to_string()),
         ];
+        environment.extend(self.tls.environment());
         let given = [
             ("PGUSER", self.config.get_user().map(str::to_owned)),
             ("PGOPTIONS", self.config.get_options().map(str::to_owned)),
@@ -114,12 +117,15 @@ impl Target {
         Some(format!("*:*:*:*:{}\n", password.replace('\\', "\\\\").replace(':', "\\:")))
     }
 
-    /// Whether a password may travel in the clear.
-    pub(crate) fn is_remote(&self) -> bool {
-        match self.config.get_hosts().first() {
-            Some(Host::Tcp(name)) => !matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1"),
-            Some(Host::Unix(_)) | None => false,
-        }
+    /// Whether what is restored may travel in the clear.
+    pub(crate) fn is_bare(&self) -> bool {
+        self.tls.mode < SslMode::Require
+            && match self.config.get_hosts().first() {
+                Some(Host::Tcp(name)) => {
+                    !matches!(name.as_str(), "localhost" | "127.0.0.1" | "::1")
+                }
+                Some(Host::Unix(_)) | None => false,
+            }
     }
 }
 
@@ -140,21 +146,51 @@ fn port(config: &Config) -> u16 {
     config.get_ports().first().copied().unwrap_or(5432)
 }
 
-/// TLS is not built in yet. Going on without what was asked for would be worse than to say so.
-fn refuse_tls(url: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<()> {
-    let mut wishes = url.split(['?', '&', ' ']).filter_map(|part| part.strip_prefix("sslmode="));
-    let wish = wishes.next_back().map(str::to_owned).or_else(|| variable("PGSSLMODE"));
-    match wish.as_deref() {
-        None | Some("disable" | "allow" | "prefer") => Ok(()),
-        Some(mode) => Err(tls(mode)),
-    }
-}
+/// The parameters of a URL or a list that are about TLS, which the driver does not know all of.
+const TLS_PARAMETERS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
 
-fn tls(mode: &str) -> Error {
-    Error::Usage(format!(
-        "sslmode={mode} is not possible yet: this version does not speak TLS. Use a socket or \
-         loopback, for example through an SSH tunnel, with sslmode=disable"
-    ))
+/// Takes what a URL or a list says about TLS out of it, and completes it from the variables.
+fn tls(url: &str, variable: &impl Fn(&str) -> Option<String>) -> Result<(String, Tls)> {
+    let (start, separator, parameters) = match (url.contains("://"), url.split_once('?')) {
+        (true, Some((base, query))) => (format!("{base}?"), '&', query),
+        (true, None) => (url.to_owned(), '&', ""),
+        (false, _) => (String::new(), ' ', url),
+    };
+    let mut others = Vec::new();
+    let mut said: [Option<String>; 4] = Default::default();
+    for parameter in parameters.split(separator) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match TLS_PARAMETERS.iter().position(|known| *known == name) {
+            Some(at) if separator == '&' => {
+                let decoded = percent_decode_str(value).decode_utf8();
+                let decoded = decoded.map_err(|error| Error::Usage(format!("{name}: {error}")))?;
+                said[at] = Some(decoded.into_owned());
+            }
+            Some(at) => said[at] = Some(value.trim_matches('\'').to_owned()),
+            None => others.push(parameter),
+        }
+    }
+    let names = ["PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY"];
+    for (said, name) in said.iter_mut().zip(names) {
+        *said = said.take().or_else(|| variable(name));
+    }
+    let [mode, root, certificate, key] = said;
+    let read = |name: String| {
+        let unknown = || {
+            let known = SslMode::ALL.map(SslMode::name).join(", ");
+            Error::Usage(format!("sslmode={name} is not known: {known} are"))
+        };
+        SslMode::from_name(&name).ok_or_else(unknown)
+    };
+    let wishes = Wishes {
+        mode: mode.map(read).transpose()?,
+        root: root.map(PathBuf::from),
+        certificate: certificate.map(PathBuf::from),
+        key: key.map(PathBuf::from),
+        home: variable("HOME").map(PathBuf::from),
+    };
+    let tls = Tls::resolve(&wishes).map_err(|error| Error::Usage(error.to_string()))?;
+    Ok((format!("{start}{}", others.join(&separator.to_string())), tls))
 }
 
 #[cfg(test)]
@@ -197,7 +233,7 @@ mod tests {
     fn a_socket_directory_is_a_host() {
         let target = parse("postgres:///app?host=/run/pg&port=5433", &[]).unwrap();
         assert_eq!(target.shown, "/run/pg:5433/app");
-        assert!(!target.is_remote());
+        assert!(!target.is_bare());
         assert_eq!(parse("postgres:///app", &[]).unwrap().shown, "/var/run/postgresql:5432/app");
     }
 
@@ -212,12 +248,34 @@ mod tests {
     #[test]
     fn what_cannot_be_kept_is_refused() {
         refused("postgres://me:a%0Ab@h/app", "line break");
-        refused("postgres://h/app?sslmode=require", "TLS");
-        refused("postgres://h/app?sslmode=verify-full", "TLS");
-        refused("host=h dbname=app sslmode=verify-ca", "TLS");
+        refused("postgres://h/app?sslmode=verify-full", "sslrootcert");
+        refused("host=h dbname=app sslmode=verify-ca", "sslrootcert");
+        refused("postgres://h/app?sslmode=sometimes", "prefer");
         refused("postgres://h/", "must name the database");
         refused("postgres://a,b/app", "one host");
         refused("nonsense", "not a usable URL");
-        assert!(parse("postgres://h/app?sslmode=prefer", &[]).is_ok());
+    }
+
+    #[test]
+    fn what_is_said_about_tls_is_taken_out_and_told_to_psql() {
+        let tls = |url: &str, environment: &[(&str, &str)]| {
+            let target = parse(url, environment).unwrap();
+            assert_eq!(
+                (target.shown.as_str(), target.config.get_user()),
+                ("h:5432/app", Some("me"))
+            );
+            let environment = target.environment("x");
+            let told = |name| environment.iter().find(|(other, _)| *other == name);
+            let told = |name| told(name).map(|(_, value)| value.clone()).unwrap_or_default();
+            (told("PGSSLMODE"), told("PGSSLROOTCERT"), target.is_bare())
+        };
+        let expected = |mode: &str, root: &str, bare| (mode.to_owned(), root.to_owned(), bare);
+        let variables = [("PGSSLMODE", "verify-ca"), ("PGSSLROOTCERT", "/b.crt")];
+        let url = "postgres://me@h/app?sslmode=verify-full&sslrootcert=/a%20b.crt";
+        assert_eq!(tls(url, &variables), expected("verify-full", "/a b.crt", false));
+        let list = "host=h sslmode='require' user=me dbname=app";
+        assert_eq!(tls(list, &[]), expected("require", "", false));
+        assert_eq!(tls("postgres://me@h/app", &variables), expected("verify-ca", "/b.crt", false));
+        assert_eq!(tls("postgres://me@h/app?user=me", &[]), expected("prefer", "", true));
     }
 }
