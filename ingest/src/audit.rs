@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::manifest::Suspicion;
 
 /// One database in one class, as the log tells it. With `--json` it is also what the program prints.
 #[derive(Clone, Debug, Serialize)]
@@ -29,7 +30,8 @@ pub struct Record {
     pub class: String,
     /// The database; the one asked for until the server told its name.
     pub database: String,
-    /// `ok`, `failed`, `refused` (nothing was written), `deadline` or `cancelled`.
+    /// `ok`, `suspect` (sealed, but it does not look like those before it), `failed`, `refused`
+    /// (nothing was written), `deadline` or `cancelled`.
     pub outcome: &'static str,
     /// What the program ends with.
     pub exit: u8,
@@ -59,6 +61,9 @@ pub struct Record {
     /// Until when the mount keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retain_until: Option<Timestamp>,
+    /// What looks wrong about the backup.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub suspect: Vec<Suspicion>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
@@ -93,6 +98,7 @@ impl Record {
             tables: None,
             rows: None,
             retain_until: None,
+            suspect: Vec::new(),
             error: None,
         }
     }
@@ -102,6 +108,7 @@ impl Record {
         let exit = error.map_or(Exit::Done, Error::exit);
         self.exit = exit.number();
         self.outcome = match exit {
+            Exit::Partial if !self.suspect.is_empty() => "suspect",
             Exit::Done | Exit::Partial => "ok",
             // With a name something was written: the mount went away later.
             Exit::NotWriteOnce if self.name.is_some() => "failed",
@@ -110,7 +117,7 @@ impl Record {
             }
             Exit::Cancelled => "cancelled",
             Exit::Failed if matches!(error, Some(Error::Deadline { .. })) => "deadline",
-            Exit::Failed | Exit::Verification => "failed",
+            Exit::Failed | Exit::NotFound | Exit::Verification => "failed",
         };
         self.error = error.map(|error| Problem { code: error.code(), message: error.to_string() });
     }

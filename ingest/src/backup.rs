@@ -19,11 +19,13 @@ use crate::carry;
 use crate::carry::Carrier;
 use crate::config::Config;
 use crate::error::Error;
+use crate::inventory;
 use crate::job::Part;
 use crate::manifest::DIGEST_SUFFIX;
 use crate::manifest::MANIFEST_SUFFIX;
 use crate::manifest::Manifest;
 use crate::manifest::Raw;
+use crate::manifest::Suspicion;
 use crate::name;
 use crate::proof::Proven;
 use crate::source::Facts;
@@ -31,6 +33,8 @@ use crate::source::Source;
 use crate::source::postgres::Postgres;
 use crate::stream::pipeline::Streamed;
 use crate::stream::recipients::Recipients;
+use crate::tripwire;
+use crate::tripwire::Baseline;
 use crate::vault::Attributes;
 use crate::vault::Class;
 use crate::vault::Draft;
@@ -57,7 +61,7 @@ pub(crate) async fn run(order: Order, cancelled: watch::Receiver<bool>) -> Vec<P
     let database = &order.config.target.database;
     let record = |class| Record::begun(order.now, &order.run_id, class, database);
     let parts = order.classes.iter().map(|class| Part { record: record(class), error: None });
-    let mut run = Run { parts: parts.collect(), cancelled, order: &order };
+    let mut run = Run { parts: parts.collect(), cancelled, order: &order, suspicions: None };
     if let Err(error) = run.attempt().await {
         let error = Arc::new(error);
         for part in run.parts.iter_mut().filter(|part| part.error.is_none()) {
@@ -72,6 +76,8 @@ struct Run<'order> {
     order: &'order Order,
     cancelled: watch::Receiver<bool>,
     parts: Vec<Part>,
+    /// What looks wrong about the dump, once that was asked.
+    suspicions: Option<Vec<Suspicion>>,
 }
 
 /// A class that still takes part.
@@ -196,9 +202,23 @@ impl Run<'_> {
         compare(&name, class.kind(), &dumped.streamed, &attributes)?;
         let record = &mut self.parts[seat.part].record;
         note(record, dumped, &attributes);
-        let manifest = self.manifest(seat, &name, dumped, &attributes, finished);
+        let mut manifest = self.manifest(seat, &name, dumped, &attributes, finished);
+        let found = self.suspicions(&manifest);
+        tripwire::mark(&mut manifest, found, self.order.config.accept_suspect.as_deref());
+        self.parts[seat.part].record.suspect.clone_from(&manifest.suspect);
         describe(class, &manifest)
-            .map_err(|source| Error::NoManifest { name, source: Box::new(source) })
+            .map_err(|source| Error::NoManifest { name: name.clone(), source: Box::new(source) })?;
+        if manifest.suspect.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Suspect { name, what: tripwire::told(&manifest.suspect) })
+    }
+
+    /// What looks wrong about the dump. It is the same for all classes, and asked before any of them
+    /// has it.
+    fn suspicions(&mut self, manifest: &Manifest) -> Vec<Suspicion> {
+        let config = &self.order.config;
+        self.suspicions.get_or_insert_with(|| look_back(config, manifest)).clone()
     }
 
     fn manifest(
@@ -240,8 +260,30 @@ impl Run<'_> {
                 Kind::Worm(store) => Some(store.clone()),
                 Kind::Plain => None,
             },
+            suspect: Vec::new(),
+            accepted: None,
         }
     }
+}
+
+/// Compares with what is sealed of the same database. What cannot be read is passed over: no backup
+/// is given up for the sake of a comparison.
+fn look_back(config: &Config, manifest: &Manifest) -> Vec<Suspicion> {
+    let earlier = match inventory::manifests(&config.backups, &manifest.database) {
+        Ok(earlier) => earlier,
+        Err(error) => {
+            tracing::warn!(%error, "not compared with earlier backups");
+            return Vec::new();
+        }
+    };
+    let mut baseline = Baseline::default();
+    for older in earlier {
+        baseline.add(manifest, &older);
+        if !baseline.wants_more() {
+            break;
+        }
+    }
+    baseline.judge(manifest, &config.tripwires)
 }
 
 /// Writes down for the record what the backup holds.

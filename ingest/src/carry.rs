@@ -105,6 +105,7 @@ impl<S: Source> Carrier<'_, S> {
             Err(error) => return (Err(error), Some(sink)),
         };
         let progress = Arc::new(Progress::default());
+        progress::follow(&progress);
         let streaming = start(pipe, reading, sink, self.shape, &progress);
         let (streamed, sink, mut children) =
             match self.streamed(streaming, &progress, children).await {
@@ -166,6 +167,7 @@ impl<S: Source> Carrier<'_, S> {
         let mut restorer = self.source.read(Some(&archive))?;
         let sql = restorer.take_stdout().map_err(failed("read from pg_restore"))?;
         let progress = Arc::new(Progress::default());
+        progress::follow(&progress);
         let scanning = tokio::task::spawn_blocking({
             let progress = Arc::clone(&progress);
             move || pipeline::scan(sql, &progress.raw)
@@ -221,6 +223,7 @@ impl<S: Source> Carrier<'_, S> {
         let archive = scratch.path().join(ARCHIVE);
         let packing = tokio::task::spawn_blocking(move || pack(&archive, tar));
         let progress = Arc::new(Progress::default());
+        progress::follow(&progress);
         let streaming = start(pipe, Reading::Nothing, sink, self.shape, &progress);
         let streamed = self.streamed(streaming, &progress, Children(Vec::new())).await;
         let packed = packing.await.map_err(|panic| Error::Internal(panic.to_string()));

@@ -3,12 +3,14 @@
 use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::exit::EXIT_CODES;
 use crate::settings::Environment;
 use crate::settings::Every;
 use crate::settings::Flags;
 use crate::settings::ForBackup;
+use crate::settings::ForLook;
 use crate::settings::ForNext;
 use crate::settings::Global;
 use crate::settings::Settings;
@@ -36,6 +38,9 @@ impl Cli {
         match &self.command {
             Command::Backup(Backup { flags, .. }) => Settings::load(global, flags, environment),
             Command::Next(Next { flags, .. }) => Settings::load(global, flags, environment),
+            Command::List(List { flags, .. })
+            | Command::Show(Show { flags, .. })
+            | Command::Metrics(Metrics { flags }) => Settings::load(global, flags, environment),
             Command::Run { flags }
             | Command::Config(ConfigCommand::Show { flags, .. } | ConfigCommand::Check { flags }) => {
                 Settings::load(global, flags, environment)
@@ -59,6 +64,12 @@ pub enum Command {
     },
     /// Print when the next backups are due.
     Next(Next),
+    /// List what is on the mount: good backups, suspect ones, and what is none, with why.
+    List(List),
+    /// Show one backup with all that is known of it.
+    Show(Show),
+    /// Print the numbers for Prometheus as they are now.
+    Metrics(Metrics),
     /// Show or check the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -102,9 +113,57 @@ pub struct Backup {
     /// The settings.
     #[command(flatten)]
     pub flags: Flags<ForBackup>,
+    /// Take this backup for good although it does not look like those before it, and compare later
+    /// ones with it. The reason is sealed with it.
+    #[arg(long, value_name = "REASON", value_parser = NonEmptyStringValueParser::new())]
+    pub accept_suspect: Option<String>,
     /// Print the result as one line of JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// The arguments of `list`.
+#[derive(Args, Clone, Debug)]
+pub struct List {
+    /// Of this class only.
+    pub class: Option<String>,
+    /// Of this database only.
+    #[arg(long = "of-database", value_name = "NAME")]
+    pub database: Option<String>,
+    /// The settings.
+    #[command(flatten)]
+    pub flags: Flags<ForLook>,
+    /// Print one JSON array.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `show`.
+#[derive(Args, Clone, Debug)]
+pub struct Show {
+    /// `latest`, which is the newest good one, a name, or CLASS/NAME.
+    #[arg(value_name = "latest|NAME")]
+    pub backup: String,
+    /// Of this class only.
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+    /// Of this database only.
+    #[arg(long = "of-database", value_name = "NAME")]
+    pub database: Option<String>,
+    /// The settings.
+    #[command(flatten)]
+    pub flags: Flags<ForLook>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `metrics`.
+#[derive(Args, Clone, Debug)]
+pub struct Metrics {
+    /// The settings.
+    #[command(flatten)]
+    pub flags: Flags<ForLook>,
 }
 
 /// The verbs of `config`.

@@ -8,6 +8,9 @@ use std::time::Duration;
 use crate::connect::Surroundings;
 use crate::connect::Target;
 use crate::error::Error;
+use crate::notify;
+use crate::notify::Receivers;
+use crate::notify::message::Ping;
 use crate::settings::Environment;
 use crate::settings::Setting;
 use crate::settings::Settings;
@@ -15,6 +18,7 @@ use crate::settings::SettingsError;
 use crate::settings::table;
 use crate::shape::Asked;
 use crate::shape::Shape;
+use crate::tripwire::Limits;
 
 /// Settings that make sense together.
 #[derive(Debug)]
@@ -32,6 +36,12 @@ pub struct Config {
     /// Whether to wait for another run to end.
     pub(crate) wait: bool,
     pub(crate) allow_plain: bool,
+    /// Why this backup is good whatever it looks like.
+    pub(crate) accept_suspect: Option<String>,
+    /// From where on a backup looks wrong.
+    pub(crate) tripwires: Limits,
+    /// Who is told how runs begin and end.
+    pub(crate) receivers: Receivers,
     pub(crate) target: Target,
     pub(crate) around: Surroundings,
 }
@@ -64,6 +74,12 @@ impl Config {
         environment: &Environment,
     ) -> Result<Self, Error> {
         Self::within(classes, settings, Surroundings::of(environment))
+    }
+
+    /// The same, with the word of somebody that the next backup is good whatever it looks like.
+    #[must_use]
+    pub fn accepting(self, reason: Option<String>) -> Self {
+        Self { accept_suspect: reason, ..self }
     }
 
     /// The classes that were named.
@@ -107,10 +123,31 @@ impl Config {
             lock_file: settings.path(&table::LOCK_FILE),
             wait: settings.switch(&table::WAIT)?,
             allow_plain: settings.switch(&table::ALLOW_PLAIN)?,
+            accept_suspect: None,
+            tripwires: settings
+                .each(&table::TRIPWIRE, "CODE=NUMBER or CODE=off is wanted", Limits::with)?
+                .unwrap_or(Limits::DEFAULT),
+            receivers: receivers(settings)?,
             target: Target::resolve(settings, &around)?,
             around,
         })
     }
+}
+
+fn receivers(settings: &Settings) -> Result<Receivers, Error> {
+    let wanted = "an address that begins with http:// or https:// is wanted";
+    let pings = |texts: &[String]| texts.iter().map(|text| Ping::parse(text)).collect();
+    let addresses = |texts: &[String]| texts.iter().map(|text| notify::address(text)).collect();
+    let receivers = Receivers {
+        pings: settings.each(&table::PING_URL, wanted, pings)?.unwrap_or_default(),
+        webhooks: settings.each(&table::WEBHOOK_URL, wanted, addresses)?.unwrap_or_default(),
+        authority: settings.path(&table::PING_CA),
+        patience: wait(settings, &table::PING_TIMEOUT)?,
+        on_success: settings.text(&table::HOOK_SUCCESS).map(str::to_owned),
+        on_failure: settings.text(&table::HOOK_FAILURE).map(str::to_owned),
+    };
+    notify::check(&receivers)?;
+    Ok(receivers)
 }
 
 fn wait(settings: &Settings, setting: &Setting) -> Result<Duration, SettingsError> {

@@ -218,6 +218,20 @@ pub enum Error {
         /// How long it may take.
         limit: Duration,
     },
+    /// The backup is there, and does not look like those before it.
+    #[error(
+        "{name} is sealed but SUSPECT, so it does not count as a good backup: {what}. See what \
+         happened to the database; if all is well, back up once more with --accept-suspect REASON"
+    )]
+    Suspect {
+        /// The backup.
+        name: String,
+        /// What looks wrong.
+        what: String,
+    },
+    /// There is no such backup.
+    #[error("{0}")]
+    NotFound(String),
     /// Stopped by a signal.
     #[error("cancelled: no backup was made")]
     Cancelled,
@@ -253,8 +267,9 @@ impl Error {
             | Self::RowSecurity { .. }
             | Self::Scratch { .. }
             | Self::ScratchOnDisk { .. } => Exit::Preflight,
-            Self::AuditLost { .. } => Exit::Partial,
+            Self::AuditLost { .. } | Self::Suspect { .. } => Exit::Partial,
             Self::Busy { .. } => Exit::Busy,
+            Self::NotFound(_) => Exit::NotFound,
             Self::Unreachable { .. } => Exit::Unreachable,
             Self::Mismatch { .. } => Exit::Verification,
             Self::NoManifest { source, .. } => source.exit(),
@@ -270,15 +285,18 @@ impl Error {
 
     /// Whether there is a good backup all the same.
     pub(crate) fn leaves_a_backup(&self) -> bool {
-        self.exit() == Exit::Partial
+        matches!(self, Self::AuditLost { .. })
     }
 
     /// Whether a dump may have begun, and have taken room in its class.
     pub(crate) fn may_have_written(&self) -> bool {
         match self.exit() {
-            Exit::Usage | Exit::Preflight | Exit::Busy | Exit::Unreachable | Exit::NotWriteOnce => {
-                false
-            }
+            Exit::Usage
+            | Exit::Preflight
+            | Exit::NotFound
+            | Exit::Busy
+            | Exit::Unreachable
+            | Exit::NotWriteOnce => false,
             Exit::Done | Exit::Failed | Exit::Partial | Exit::Cancelled | Exit::Verification => {
                 true
             }
@@ -331,6 +349,8 @@ impl Error {
             Self::Busy { .. } => "lock.busy",
             Self::Lock { .. } => "lock.unusable",
             Self::Deadline { .. } => "deadline",
+            Self::Suspect { .. } => "backup.suspect",
+            Self::NotFound(_) => "not_found",
             Self::Cancelled => "cancelled",
             Self::Internal(_) => "internal",
         }

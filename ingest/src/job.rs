@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::lock;
+use crate::notify::Notifier;
 
 /// What one invocation is to do.
 #[derive(Clone, Debug)]
@@ -92,7 +93,10 @@ pub async fn run(job: &Job, cancelled: watch::Receiver<bool>) -> Outcome {
         run_id: format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"), std::process::id()),
         now,
     };
-    Outcome { parts: one(order, cancelled).await }
+    let notifier = Notifier::begin(&job.config.receivers, &job.classes);
+    let outcome = Outcome { parts: one(order, cancelled).await };
+    notifier.end(&outcome).await;
+    outcome
 }
 
 /// One database into its classes, and into the audit log.

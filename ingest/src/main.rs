@@ -17,7 +17,10 @@ use worm_ingest::cli::Backup;
 use worm_ingest::cli::Cli;
 use worm_ingest::cli::Command;
 use worm_ingest::cli::ConfigCommand;
+use worm_ingest::cli::List;
+use worm_ingest::cli::Metrics;
 use worm_ingest::cli::Next;
+use worm_ingest::cli::Show;
 use worm_ingest::config::Config;
 use worm_ingest::error::Error;
 use worm_ingest::exit::Exit;
@@ -27,11 +30,13 @@ use worm_ingest::job::Outcome;
 use worm_ingest::leash;
 use worm_ingest::logging;
 use worm_ingest::logging::LogFormat;
+use worm_ingest::look;
 use worm_ingest::service;
 use worm_ingest::service::status::Status;
 use worm_ingest::settings;
 use worm_ingest::settings::Environment;
 use worm_ingest::settings::Settings;
+use worm_ingest::settings::table;
 use worm_ingest::summary;
 
 fn main() -> ExitCode {
@@ -52,12 +57,22 @@ fn main() -> ExitCode {
     };
     logging::start(format);
     let result = match cli.command {
-        Command::Backup(Backup { classes, json, .. }) => {
+        Command::Backup(Backup { classes, accept_suspect, json, .. }) => {
             let config = Config::new(classes, &settings, &environment);
-            return backup(config, json, format);
+            return backup(config.map(|config| config.accepting(accept_suspect)), json, format);
         }
         Command::Run { .. } => return serve(&settings, &environment, format),
         Command::Next(Next { count, json, .. }) => next(&settings, &environment, count, json),
+        Command::List(List { class, database, json, .. }) => settings
+            .needed_path(&table::BACKUPS)
+            .map_err(Error::from)
+            .and_then(|root| look::list(&root, class.as_deref(), database.as_deref(), json)),
+        Command::Show(Show { backup, class, database, json, .. }) => {
+            let (class, database) = (class.as_deref(), database.as_deref());
+            let root = settings.needed_path(&table::BACKUPS).map_err(Error::from);
+            root.and_then(|root| look::show(&root, &backup, class, database, json))
+        }
+        Command::Metrics(Metrics { .. }) => metrics(&settings),
         Command::Config(ConfigCommand::Show { json, .. }) => {
             let text = summary::settings(&settings::show(&settings), json);
             text.map_err(|error| Error::Internal(error.to_string()))
@@ -124,14 +139,23 @@ fn ignore_hangup() -> io::Result<()> {
     Ok(())
 }
 
-fn backup(config: Result<Config, Error>, json: bool, format: LogFormat) -> ExitCode {
-    let runtime = match runtime() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error, format),
-    };
-    let outcome = config.and_then(|config| runtime.block_on(run(config)));
+fn metrics(settings: &Settings) -> Result<String, Error> {
+    let root = settings.needed_path(&table::BACKUPS)?;
+    let text = look::metrics(&root, &settings.needed_path(&table::AUDIT_LOG)?, &[])?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Runs a future to its end.
+fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = runtime()?;
+    let result = runtime.block_on(future);
     // A thread that waits for a child that cannot be ended must not keep us.
     runtime.shutdown_background();
+    result
+}
+
+fn backup(config: Result<Config, Error>, json: bool, format: LogFormat) -> ExitCode {
+    let outcome = config.and_then(|config| block_on(run(config)));
     match outcome {
         Ok(outcome) => tell(&outcome, json, format),
         Err(error) => fail(&error, format),

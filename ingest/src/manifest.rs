@@ -73,6 +73,31 @@ pub struct Manifest {
     pub retain_until: Option<Timestamp>,
     /// `user.worm.store` of the mount; absent on a plain directory.
     pub store: Option<String>,
+    /// Why it looks as if something had happened to the database. While this is not empty, the
+    /// backup counts as none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspect: Vec<Suspicion>,
+    /// Somebody said that this backup is good although, or before, it looked wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
+}
+
+/// A thing that looks wrong.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Suspicion {
+    /// Its stable name, such as `rows.dropped`.
+    pub code: String,
+    /// The same for people.
+    pub message: String,
+}
+
+/// That a backup was taken for good by somebody who knew why.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// What that person said.
+    pub reason: String,
+    /// What looked wrong.
+    pub suspicions: Vec<Suspicion>,
 }
 
 /// The form of a dump.

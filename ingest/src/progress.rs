@@ -2,6 +2,10 @@
 //! does not move any more.
 
 use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,6 +14,23 @@ use indicatif::ProgressBar;
 
 use crate::stream::pipeline::Progress;
 use crate::summary::bytes;
+
+/// The dumps under way in this process, for the numbers that it tells.
+static UNDER_WAY: Mutex<Vec<Weak<Progress>>> = Mutex::new(Vec::new());
+
+/// Counts `progress` as under way until it is dropped.
+pub(crate) fn follow(progress: &Arc<Progress>) {
+    let mut under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
+    under_way.retain(|known| known.strong_count() > 0);
+    under_way.push(Arc::downgrade(progress));
+}
+
+/// How many dumps are under way, and how many bytes they have read.
+pub(crate) fn under_way() -> (usize, u64) {
+    let under_way = UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner);
+    let alive: Vec<Arc<Progress>> = under_way.iter().filter_map(Weak::upgrade).collect();
+    (alive.len(), alive.iter().map(|progress| progress.raw.load(Ordering::Relaxed)).sum())
+}
 
 /// How often the line changes.
 const EVERY: Duration = Duration::from_millis(250);

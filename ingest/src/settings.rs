@@ -23,6 +23,7 @@ pub use self::error::SettingsError;
 pub use self::flags::Every;
 pub use self::flags::Flags;
 pub use self::flags::ForBackup;
+pub use self::flags::ForLook;
 pub use self::flags::ForNext;
 pub use self::flags::Global;
 pub use self::load::Environment;
@@ -42,6 +43,8 @@ pub enum Section {
     Dump,
     /// When it is dumped.
     Schedule,
+    /// What is suspicious, and who is told.
+    Alarms,
 }
 
 impl Section {
@@ -53,6 +56,7 @@ impl Section {
             Self::Connection => "Connection",
             Self::Dump => "Dump",
             Self::Schedule => "Schedule",
+            Self::Alarms => "Alarms",
         }
     }
 }
@@ -265,6 +269,21 @@ impl Settings {
             _neither => None,
         };
         Ok(self.parse(setting, "true or false is wanted", read)?.unwrap_or(false))
+    }
+
+    /// What `read` makes of the texts of a list, if there are any.
+    ///
+    /// # Errors
+    /// [`SettingsError::Value`] if `read` makes nothing of them. It says what is `wanted`.
+    pub fn each<T>(
+        &self,
+        setting: &Setting,
+        wanted: &str,
+        read: impl FnOnce(&[String]) -> Option<T>,
+    ) -> Result<Option<T>, SettingsError> {
+        let Some(value) = self.value(setting) else { return Ok(None) };
+        let read = read(&value.texts);
+        read.map(Some).ok_or_else(|| SettingsError::value(setting, value, wanted))
     }
 
     /// What `read` makes of its text.

@@ -279,18 +279,34 @@ fn attribute(fd: impl AsFd, name: &str) -> Result<Option<String>, Errno> {
     }
 }
 
+/// The classes there are: the directories right below the mount, without the hidden ones.
+pub(crate) fn classes(root: &Path) -> Result<Vec<String>, VaultError> {
+    let failed = |source| VaultError::io("list", root.to_owned(), source);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(root).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() && !name.starts_with('.') && name != INCOMPLETE {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Until when the mount keeps a file, as far as it says so.
+pub(crate) fn retain_until(path: &Path) -> Option<Timestamp> {
+    let mut value = [0; 256];
+    let length = rustix::fs::lgetxattr(path, "user.worm.retain_until", &mut value[..]).ok()?;
+    std::str::from_utf8(&value[..length]).ok()?.parse().ok()
+}
+
 /// The classes there are, for a message.
 fn known_classes(root: &Path) -> String {
-    let mut names: Vec<String> = std::fs::read_dir(root)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().is_dir())
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| !name.starts_with('.') && name != INCOMPLETE)
-        .collect();
-    names.sort();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    match classes(root) {
+        Ok(names) if !names.is_empty() => names.join(", "),
+        Ok(_) | Err(_) => "none".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -44,6 +44,10 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("ingest/src/manifest.rs", IMPURE, "a manifest is read and written apart from I/O"),
     ("ingest/src/schedule", IMPURE, "what is due follows from the moment and from what is sealed"),
     ("ingest/src/service/settings.rs", IMPURE, "what settings mean follows from the settings"),
+    ("ingest/src/tripwire.rs", IMPURE, "a backup is compared with others apart from I/O"),
+    ("ingest/src/list.rs", IMPURE, "what is listed is handed in"),
+    ("ingest/src/metrics.rs", IMPURE, "numbers follow from facts that are handed in"),
+    ("ingest/src/notify/message.rs", IMPURE, "what is told is settled apart from telling it"),
     ("ingest/src/", &["worm_fs", "fuser"], "the agent sees a directory, nothing more"),
     ("extractor/src/plan.rs", IMPURE, "what to mirror is planned apart from I/O"),
     (

@@ -34,7 +34,16 @@ impl Takes for Global {
 pub struct ForBackup;
 
 impl Takes for ForBackup {
-    const SECTIONS: &'static [Section] = &[Section::Target, Section::Connection, Section::Dump];
+    const SECTIONS: &'static [Section] =
+        &[Section::Target, Section::Connection, Section::Dump, Section::Alarms];
+}
+
+/// Those of the commands that look at the mount and ask no server.
+#[derive(Clone, Copy, Debug)]
+pub struct ForLook;
+
+impl Takes for ForLook {
+    const SECTIONS: &'static [Section] = &[Section::Target];
 }
 
 /// Those of `next`: when, and what decides the jitter.
@@ -51,7 +60,7 @@ pub struct Every;
 
 impl Takes for Every {
     const SECTIONS: &'static [Section] =
-        &[Section::Target, Section::Connection, Section::Dump, Section::Schedule];
+        &[Section::Target, Section::Connection, Section::Dump, Section::Schedule, Section::Alarms];
 }
 
 /// One flag as it was typed.

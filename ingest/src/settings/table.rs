@@ -349,4 +349,61 @@ settings! {
         form: Form::Text("DURATION"),
         default: Some("0s"),
     }
+    /// Ping this address when a run begins (URL/start), when it went well (URL), and when it did not or
+    /// is suspect (URL/fail), as healthchecks does. CLASS=URL for one class only. May be repeated.
+    PING_URL {
+        name: "ping-url",
+        section: Section::Alarms,
+        variables: &["WORM_PING_URL"],
+        form: Form::List("[CLASS=]URL"),
+        secrecy: Secrecy::Hidden,
+        from_file: Some("ping-url-file"),
+    }
+    /// Post every line of the audit log to this address, as JSON. May be repeated.
+    WEBHOOK_URL {
+        name: "webhook-url",
+        section: Section::Alarms,
+        variables: &["WORM_WEBHOOK_URL"],
+        form: Form::List("URL"),
+        secrecy: Secrecy::Hidden,
+        from_file: Some("webhook-url-file"),
+    }
+    /// Trust these certificate authorities for pings and webhooks, instead of those that browsers trust.
+    PING_CA {
+        name: "ping-ca",
+        section: Section::Alarms,
+        variables: &["WORM_PING_CA"],
+        form: Form::Text("FILE"),
+    }
+    /// Give up one try of a ping or webhook after so long. There are three tries.
+    PING_TIMEOUT {
+        name: "ping-timeout",
+        section: Section::Alarms,
+        variables: &["WORM_PING_TIMEOUT"],
+        form: Form::Text("SECONDS"),
+        default: Some("10"),
+    }
+    /// Run this shell command after each good backup. WORM_NAME and other variables tell which.
+    HOOK_SUCCESS {
+        name: "hook-success",
+        section: Section::Alarms,
+        variables: &["WORM_HOOK_SUCCESS"],
+        form: Form::Text("COMMAND"),
+    }
+    /// Run this shell command after each backup that failed or is suspect. WORM_ERROR_CODE and
+    /// WORM_MESSAGE tell why.
+    HOOK_FAILURE {
+        name: "hook-failure",
+        section: Section::Alarms,
+        variables: &["WORM_HOOK_FAILURE"],
+        form: Form::Text("COMMAND"),
+    }
+    /// Set a tripwire, such as rows.dropped=30 (percent), or switch it off: duration.exploded=off. May
+    /// be repeated.
+    TRIPWIRE {
+        name: "tripwire",
+        section: Section::Alarms,
+        variables: &["WORM_TRIPWIRE"],
+        form: Form::List("CODE=NUMBER|off"),
+    }
 }

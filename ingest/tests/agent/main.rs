@@ -6,6 +6,8 @@
 mod broken;
 mod classes;
 mod formats;
+mod listener;
+mod outside;
 mod refused;
 mod server;
 mod service;

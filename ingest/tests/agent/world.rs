@@ -96,11 +96,16 @@ impl World {
     }
 
     fn prepared(&self, mut command: Command) -> Command {
+        self.surround(&mut command);
+        command
+    }
+
+    /// Tells a command where everything is.
+    pub(crate) fn surround(&self, command: &mut Command) {
         command.env_clear().env("PATH", "/usr/bin:/bin").env("PGHOST", self.server.host());
         command.env("PGUSER", "postgres").env("PGDATABASE", &self.database);
         command.env("WORM_BACKUPS", self.path("active"));
         command.env("WORM_AUDIT_LOG", self.path("audit.jsonl"));
-        command
     }
 
     /// Runs a backup of the class `hourly` into the plain directory.

@@ -1,0 +1,152 @@
+//! What those outside see of the agent: suspicion, lists, numbers, pings, hooks.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::listener::Listener;
+use crate::listener::Manner;
+use crate::world::Run;
+use crate::world::World;
+
+const TABLE: &str = "CREATE TABLE users AS SELECT generate_series(1, 2000) AS n";
+
+/// Runs another command than `backup` with the same settings.
+fn agent(world: &World, arguments: &[&str]) -> Run {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", "120", env!("CARGO_BIN_EXE_worm-ingest")]).args(arguments);
+    world.surround(&mut command);
+    command.output().unwrap().into()
+}
+
+fn listed(world: &World) -> Vec<Value> {
+    let run = agent(world, &["list", "--json"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    run.json().as_array().unwrap().clone()
+}
+
+#[test]
+fn a_backup_that_looks_wrong_is_sealed_and_counts_for_nothing_until_accepted() {
+    let world = World::new("suspect", "", TABLE);
+    let backup = |more: &[&str]| {
+        world.backup(|command| {
+            command.args(more);
+        })
+    };
+    let good = backup(&[]);
+    assert_eq!(good.code, Some(0), "{good:?}");
+    world.server.sql("suspect", "DELETE FROM users");
+    for _ in 0..2 {
+        let run = backup(&[]);
+        assert_eq!(run.code, Some(3), "{run:?}");
+        assert!(run.stderr.contains("SUSPECT") && run.stderr.contains("2000"), "{run:?}");
+        let line = run.json();
+        assert_eq!(line["outcome"], "suspect");
+        assert_eq!(line["suspect"][0]["code"], "rows.all_gone");
+        assert_eq!(line["error"]["code"], "backup.suspect");
+        assert_eq!(world.audit().last(), Some(&line));
+    }
+    let rows = listed(&world);
+    let states: Vec<&Value> = rows.iter().map(|row| &row["state"]).collect();
+    assert_eq!(states, ["suspect", "suspect", "good"]);
+    let latest = agent(&world, &["show", "latest", "--json"]);
+    assert_eq!(latest.json()["name"], good.json()["name"]);
+    assert!(latest.stderr.contains("passed_over=2"), "{latest:?}");
+    let name = rows[0]["name"].as_str().unwrap();
+    let suspect = agent(&world, &["show", name]);
+    assert!(suspect.stdout.contains("SUSPECT rows.all_gone"), "{suspect:?}");
+    let metrics = agent(&world, &["metrics"]);
+    let labels = "{database=\"suspect\",class=\"hourly\"}";
+    for line in [format!("suspect{labels} 1.0"), format!("last_result{labels} 3.0")] {
+        assert!(metrics.stdout.contains(&format!("worm_ingest_{line}")), "{metrics:?}");
+    }
+
+    let accepted = backup(&["--accept-suspect", "users moved away"]);
+    assert_eq!(accepted.code, Some(0), "{accepted:?}");
+    assert_eq!(backup(&[]).code, Some(0));
+    let rows = listed(&world);
+    assert_eq!(rows[0]["state"], "good");
+    assert_eq!(rows[1]["accepted"]["reason"], "users moved away");
+    assert_eq!(rows[1]["accepted"]["suspicions"][0]["code"], "rows.all_gone");
+    let metrics = agent(&world, &["metrics"]);
+    for line in [format!("suspect{labels} 0.0"), format!("last_result{labels} 0.0")] {
+        assert!(metrics.stdout.contains(&format!("worm_ingest_{line}")), "{metrics:?}");
+    }
+}
+
+#[test]
+fn what_is_not_there_has_its_own_number() {
+    let world = World::new("nothing", "", "");
+    assert_eq!(agent(&world, &["list", "--json"]).json(), Value::Array(Vec::new()));
+    assert_eq!(agent(&world, &["list"]).code, Some(6));
+    assert_eq!(agent(&world, &["show", "latest"]).code, Some(6));
+    assert_eq!(agent(&world, &["show", "2026-01-18_00-00-00.sql.gz"]).code, Some(6));
+    assert_eq!(agent(&world, &["list", "weekly"]).code, Some(2));
+    let run = world.backup_by("exit 1");
+    assert_eq!(run.code, Some(1));
+    let metrics = agent(&world, &["metrics"]).stdout;
+    let failed = "worm_ingest_last_result{database=\"nothing\",class=\"hourly\"} 1.0";
+    assert!(metrics.contains(failed), "{metrics}");
+}
+
+#[test]
+fn receivers_hear_how_a_run_begins_and_ends() {
+    let world = World::new("told", "", TABLE);
+    let listener = Listener::start(Manner::Polite);
+    let told = world.path("told");
+    let (ping, daily, hook) = (
+        listener.url("ping/uuid?create=1"),
+        format!("daily={}", listener.url("daily")),
+        format!("echo $WORM_OUTCOME $WORM_NAME $WORM_ERROR_CODE >>{}", told.display()),
+    );
+    let webhook = listener.url("hook");
+    let tell = |command: &mut Command| {
+        command.args(["--ping-url", &ping, "--ping-url", &daily, "--webhook-url", &webhook]);
+        command.args(["--hook-success", &hook, "--hook-failure", &hook]);
+    };
+    let run = world.backup(tell);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let requests = listener.requests();
+    let paths: Vec<&str> = requests.iter().map(|(path, _)| path.as_str()).collect();
+    assert_eq!(paths, ["/ping/uuid/start?create=1", "/ping/uuid?create=1", "/hook"]);
+    let name = run.json()["name"].as_str().unwrap().to_owned();
+    assert!(requests[1].1.contains(&name), "{requests:?}");
+    assert_eq!(serde_json::from_str::<Value>(&requests[2].1).unwrap(), run.json());
+
+    let broken = world.fake("exit 1");
+    let run = world.backup(|command| {
+        tell(command);
+        command.arg("--client-dir").arg(&broken);
+    });
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let requests = listener.requests();
+    assert_eq!(requests[4].0, "/ping/uuid/fail?create=1");
+    assert!(requests[4].1.contains("no backup was made"), "{requests:?}");
+    let told = std::fs::read_to_string(told).unwrap();
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines[0].trim(), format!("ok {name}"));
+    assert!(lines[1].starts_with("failed") && lines[1].ends_with("dump.failed"), "{told}");
+}
+
+#[test]
+fn receivers_that_do_not_listen_fail_nothing() {
+    let world = World::new("deaf", "", TABLE);
+    for manner in [Manner::Broken, Manner::Silent] {
+        let listener = Listener::start(manner);
+        let run = world.backup(|command| {
+            command.args(["--ping-url", &listener.url("secret"), "--ping-timeout", "1"]);
+            command.args(["--hook-success", "exit 7"]);
+        });
+        assert_eq!(run.code, Some(0), "{manner:?}: {run:?}");
+        let paths: Vec<String> = listener.requests().into_iter().map(|(path, _)| path).collect();
+        assert_eq!(paths, ["/secret/start", "/secret", "/secret", "/secret"], "{manner:?}");
+        let warnings = run.stderr.lines().filter(|line| line.contains("could not tell"));
+        assert_eq!(warnings.count(), 3, "{manner:?}: {run:?}");
+        assert!(run.stderr.contains("exit status: 7"), "{run:?}");
+        assert!(!run.stderr.contains("secret"), "an address is a secret: {run:?}");
+    }
+    let run = world.backup(|command| {
+        command.args(["--ping-url", "not an address"]);
+    });
+    assert_eq!(run.code, Some(2), "{run:?}");
+}
