@@ -156,7 +156,7 @@ fn print_daemon(daemon: &Serving) {
         Some(lines) => say(format_args!(
             "witness  {lines} lines since the last head that was read through the view"
         )),
-        None => say("witness  no head was read through the view since then"),
+        None => say("witness  no head was read through the view yet"),
     }
     let total: u64 = refusals.iter().map(|row| row.count).sum();
     let mut most: Vec<_> = refusals.iter().collect();

@@ -29,7 +29,6 @@ pub(crate) mod xattr;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::Sender;
 use std::sync::mpsc::channel;
@@ -73,6 +72,7 @@ use crate::refusals::RefusalCount;
 use crate::refusals::Refusals;
 use crate::refusals::Refused;
 use crate::store::Store;
+use carry::Carried;
 use handles::Handles;
 use meter::Room;
 use state::State;
@@ -176,8 +176,8 @@ pub struct WormFs {
     /// Set when what runs in the background should stop.
     ending: AtomicBool,
     background: Mutex<Vec<JoinHandle<()>>>,
-    /// The newest line whose head was read through a view; 0 when none was.
-    carried: AtomicU64,
+    /// The newest head that was read through a view.
+    carried: Mutex<Carried>,
 }
 
 impl std::fmt::Debug for WormFs {

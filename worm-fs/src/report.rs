@@ -108,7 +108,8 @@ pub struct Serving {
     pub started_at: String,
     /// Files being written, or on their way to their seal.
     pub open_files: usize,
-    /// Lines since the last head that was read through the view; absent when none was.
+    /// Lines since the newest head that was read through a view, by whomever and whatever became
+    /// of it; absent when none was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unwitnessed: Option<u64>,
     /// Requests refused since its start.

@@ -225,6 +225,30 @@ impl Store {
         String::from_utf8(read_small(&self.root, layout::HEAD)?).map_err(io::Error::other)
     }
 
+    /// The newest head that was read through a view, as it was signed, and what it claims; `None`
+    /// when none was.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn carried(&self) -> Result<Option<(String, SignedHead)>, NoteError> {
+        let said = |error: io::Error| NoteError::from(error.to_string());
+        let note = match read_small(&self.root, layout::CARRIED) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            read => String::from_utf8(read.map_err(said)?).map_err(io::Error::other),
+        };
+        let note = note.map_err(said)?;
+        let head = SignedHead::read(&note)?;
+        Ok(Some((note, head)))
+    }
+
+    /// Keeps a head that was read through a view, for good.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(crate) fn keep_carried(&self, note: &[u8]) -> io::Result<()> {
+        durable::replace(&self.root, layout::CARRIED, layout::CARRIED_SPARE, note)
+    }
+
     /// `store.json` as it is on the disk.
     pub(crate) fn read_json(&self) -> io::Result<Vec<u8>> {
         read_small(&self.root, layout::STORE_JSON)

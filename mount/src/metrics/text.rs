@@ -53,6 +53,14 @@ pub(super) fn of(status: &Status) -> String {
     page.one("worm_alarms", "What somebody should look at: see worm status.", status.alarms.len());
     page.one("worm_ledger_lines", "Lines of the ledger.", status.lines);
     page.one("worm_ledger_signed_lines", "Lines under the signed head.", status.signed);
+    // Where no head was ever read, nobody has anything.
+    let unwitnessed = status.daemon.as_ref().map(|daemon| daemon.unwitnessed);
+    let unwitnessed = unwitnessed.map(|lines| ([], lines.unwrap_or(status.lines)));
+    let help = "Lines since the newest head that was read through the view.";
+    page.metric("worm_ledger_unwitnessed_lines", Kind::Gauge, help, unwitnessed);
+    let unread = status.unread.iter().map(|unread| ([], unread.seconds));
+    let help = "For how long the sealed file read longest ago was not; absent without files.";
+    page.metric("worm_scrub_oldest_unread_seconds", Kind::Gauge, help, unread);
     let help = "By how much the system clock is ahead of the retention clock.";
     page.one("worm_clock_lag_seconds", help, status.lag_seconds);
     page.0
@@ -126,9 +134,9 @@ mod tests {
     use worm_fs::report::ClassRow;
     use worm_fs::report::Room;
     use worm_fs::report::Serving;
+    use worm_fs::report::Unread;
 
-    #[test]
-    fn numbers_have_names_help_and_base_units() {
+    fn status() -> Status {
         let refusal = worm_fs::refusals::RefusalCount {
             request: "unlink".into(),
             reason: "retained".into(),
@@ -144,7 +152,7 @@ mod tests {
             incomplete: 1,
             newest: Some("2026-01-18T00:00:01.500Z".into()),
         };
-        let status = Status {
+        Status {
             store: "s".into(),
             served: true,
             lines: 7,
@@ -152,19 +160,24 @@ mod tests {
             clock: String::new(),
             lag_seconds: 5,
             room: Some(Room { bytes: 100, free_bytes: 40 }),
-            unread: None,
+            unread: Some(Unread { path: "hourly/a".into(), seconds: 77 }),
             classes: vec![class.clone(), ClassRow { name: "a b".into(), newest: None, ..class }],
             daemon: Some(Serving {
                 version: "0.1.0".into(),
                 started_at: "2026-01-18T00:00:00Z".into(),
                 open_files: 4,
+                unwitnessed: Some(3),
                 refusals: vec![refusal],
                 usage: vec![ClassUsage { class: "hourly".into(), limits }],
                 ..Serving::default()
             }),
             alarms: vec!["x".into()],
-        };
-        let text = of(&status);
+        }
+    }
+
+    #[test]
+    fn numbers_have_names_help_and_base_units() {
+        let text = of(&status());
         for line in [
             "worm_build_info{version=\"0.1.0\"} 1",
             "worm_start_time_seconds 1768694400",
@@ -184,11 +197,17 @@ mod tests {
             "worm_alarms 1",
             "worm_ledger_lines 7",
             "worm_ledger_signed_lines 6",
+            "worm_ledger_unwitnessed_lines 3",
+            "worm_scrub_oldest_unread_seconds 77",
             "worm_clock_lag_seconds 5",
         ] {
             assert!(text.lines().any(|written| written == line), "{line}\n{text}");
         }
         assert!(!text.contains("seconds{class=\"a b\"}"), "{text}");
+        let never = Serving { unwitnessed: None, ..Serving::default() };
+        let never = of(&Status { daemon: Some(never), unread: None, ..status() });
+        assert!(never.contains("\nworm_ledger_unwitnessed_lines 7\n"), "nobody has any: {never}");
+        assert!(!never.contains("\nworm_scrub_oldest_unread_seconds "), "{never}");
         // Every value stands under its own HELP and TYPE.
         let mut named = "";
         for line in text.lines() {

@@ -113,6 +113,53 @@ worm_test!(who_reads_the_head_to_its_end_has_carried_it, |worm| {
     drop(fs);
 });
 
+worm_test!(a_restart_remembers_what_was_carried_away, |worm| {
+    worm.put(b"hourly/x", b"bytes");
+    worm.view().get(b".worm/head").unwrap();
+    let carried = worm.fs().carried().unwrap();
+    let kept = || std::fs::read(worm.ground().store().join("carried"));
+    assert!(kept().is_err(), "nobody waits for a disk to read");
+    worm.housekeep();
+    assert!(String::from_utf8(kept().unwrap()).unwrap().contains(&format!("\n{carried}\n")));
+    worm.put(b"hourly/y", b"bytes");
+    worm.restart(End::Crash);
+    assert_eq!(worm.fs().carried(), Some(carried));
+    // An end in order keeps what was read since.
+    worm.view().get(b".worm/head").unwrap();
+    let later = worm.fs().carried().unwrap();
+    worm.restart(End::Clean);
+    assert_eq!(worm.fs().carried(), Some(later));
+    assert!(later > carried && worm.fs().alarms().is_empty());
+    // What is no head of this store says nothing, and its bytes cannot be made up.
+    worm.stop(End::Clean);
+    let path = worm.ground().store().join("carried");
+    let head = std::fs::read_to_string(&path).unwrap();
+    rewrite(&path, head.replace(&format!("\n{later}\n"), "\n9999\n").as_bytes());
+    worm.start().unwrap();
+    assert_eq!(worm.fs().carried(), None);
+});
+
+/// An older copy of the store beside a newer `carried` cannot be: heads are on the disk when they
+/// are shown.
+#[test]
+fn a_head_that_was_read_and_is_gone_is_an_alarm() {
+    let session = InProcess::default();
+    let worm: &dyn Session = &session;
+    worm.put(b"hourly/a", b"a");
+    worm.stop(End::Clean);
+    let older = ["head", "ledger/000001.jsonl"].map(|name| (name, of_store(worm, name)));
+    worm.start().unwrap();
+    worm.put(b"hourly/b", b"b");
+    worm.view().get(b".worm/head").unwrap();
+    worm.stop(End::Clean);
+    for (name, bytes) in older {
+        rewrite(&worm.ground().store().join(name), &bytes);
+    }
+    worm.start().unwrap();
+    let alarms = worm.fs().alarms();
+    assert!(alarms.iter().any(|alarm| alarm.contains("rolled back")), "{alarms:?}");
+}
+
 /// What no head covers is nothing to carry away: a crash may leave it, or somebody without a key.
 #[test]
 fn a_copy_that_is_shown_shows_what_its_head_covers() {

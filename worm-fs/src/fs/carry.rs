@@ -1,11 +1,13 @@
 //! `.worm` in the view: the signed head, `store.json` and the ledger, to be carried away by
 //! whoever can read backups. It shows only what the head covers, and grows as that does.
+//!
+//! The newest head that was read here is kept beside the store's own, so that a restart does not
+//! forget how much nobody has carried away. It is evidence of reading, not of where that went.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Attributes;
 use super::Content;
@@ -20,9 +22,11 @@ use super::state::State;
 use crate::catalog::ROOT;
 use crate::error::Error;
 use crate::error::Result;
+use crate::record::Keys;
 use crate::store::Store;
 use crate::store::layout;
 use crate::store::ledger::End;
+use crate::store::note::Head;
 
 /// The name of the directory in the view's root.
 pub(crate) const NAME: &[u8] = b".worm";
@@ -52,6 +56,54 @@ pub(crate) struct Text {
     bytes: Arc<[u8]>,
     /// How far the head that this is reaches.
     carries: Option<u64>,
+}
+
+/// The newest head that was read through a view to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Carried {
+    /// The line that it names; 0 when none was read.
+    seq: u64,
+    head: Arc<[u8]>,
+    /// The line of the one that is on the disk.
+    kept: u64,
+}
+
+impl Carried {
+    /// As a store keeps it. What is no head of this store is worth nothing.
+    pub(crate) fn of(store: &Store, keys: &Keys) -> Self {
+        let forgotten = |error| {
+            tracing::warn!(%error, "which head was carried away is not known any more");
+            Self::default()
+        };
+        let (note, claimed) = match store.carried() {
+            Ok(None) => return Self::default(),
+            Ok(Some(kept)) => kept,
+            Err(error) => return forgotten(error),
+        };
+        match keys.verify(&claimed) {
+            Ok(Head { seq, .. }) => Self { seq, head: note.into_bytes().into(), kept: seq },
+            Err(error) => forgotten(error),
+        }
+    }
+
+    /// What is wrong when the signed head reaches no further than line `signed`: every head that
+    /// was shown was on the disk.
+    pub(crate) fn contradicts(&self, signed: u64) -> Option<String> {
+        let Self { seq, .. } = self;
+        (*seq > signed).then(|| {
+            format!(
+                "a head that was read through the view names line {seq}, and the ledger has \
+                 {signed}: the store was rolled back to an older copy"
+            )
+        })
+    }
+
+    /// Notes that a head was read.
+    fn read(&mut self, seq: u64, head: &Arc<[u8]>) {
+        if seq > self.seq {
+            (self.seq, self.head) = (seq, Arc::clone(head));
+        }
+    }
 }
 
 /// What can be carried away.
@@ -247,7 +299,7 @@ impl WormFs {
             && length > 0
             && from + length == text.bytes.len()
         {
-            self.carried.fetch_max(seq, Ordering::AcqRel);
+            self.carried.lock().read(seq, &text.bytes);
         }
         length
     }
@@ -267,9 +319,24 @@ impl WormFs {
         Ok(length)
     }
 
-    /// The newest line whose head was read through a view since this daemon began.
+    /// The newest line whose head was read through a view.
     #[must_use]
     pub fn carried(&self) -> Option<u64> {
-        Some(self.carried.load(Ordering::Acquire)).filter(|seq| *seq > 0)
+        Some(self.carried.lock().seq).filter(|seq| *seq > 0)
+    }
+
+    /// Keeps the newest head that was read, where that is a newer one.
+    pub(crate) fn keep_carried(&self) {
+        let (seq, head) = {
+            let carried = self.carried.lock();
+            if carried.seq <= carried.kept {
+                return;
+            }
+            (carried.seq, Arc::clone(&carried.head))
+        };
+        match self.store.keep_carried(&head) {
+            Ok(()) => self.carried.lock().kept = seq,
+            Err(error) => tracing::warn!(%error, "which head was carried away cannot be kept"),
+        }
     }
 }

@@ -18,7 +18,7 @@ const REMOVALS_MAX: usize = 64;
 impl WormFs {
     /// Removes groups that are over, oldest first, notes the clocks when it is time, and tries
     /// again what the disk refused before: to record the end of a file, to move data into its
-    /// place, to remove it. Returns how many files were removed; call it
+    /// place, to remove it. Keeps which head was read through a view. Returns how many files were removed; call it
     /// again while that is not zero.
     ///
     /// # Errors
@@ -29,6 +29,7 @@ impl WormFs {
         }
         let (reading, doubt) = (self.clock.read(), self.clock.doubt());
         self.state.write().doubt(Doubt::Clock, doubt);
+        self.keep_carried();
         let (now_ms, noted_ms) = {
             let state = self.state.read();
             state.accepting()?;

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
@@ -11,6 +10,7 @@ use parking_lot::Mutex;
 use parking_lot::RwLock;
 
 use super::WormFs;
+use super::carry::Carried;
 use super::carry::Carry;
 use super::end::Parts;
 use super::end::incomplete;
@@ -145,6 +145,9 @@ impl WormFs {
         fs.finish_open(&repairs).map_err(failed)?;
         fs.make_classes(&config).map_err(failed)?;
         fs.watch_limits(fs.now_ms());
+        if let Some(what) = fs.carried.lock().contradicts(signed) {
+            fs.state.write().alarm(what);
+        }
         for (path, what) in findings {
             fs.state.write().alarm(format!("{path}: {what}"));
         }
@@ -194,7 +197,9 @@ impl WormFs {
         committer: Option<Committer>,
         room: Room,
     ) -> Self {
+        let carried = Carried::of(&store, &state.read().catalog.keys);
         Self {
+            carried: Mutex::new(carried),
             store,
             state,
             handles: Handles::new(),
@@ -205,7 +210,6 @@ impl WormFs {
             room: Arc::new(room),
             ending: AtomicBool::new(false),
             background: Mutex::new(Vec::new()),
-            carried: AtomicU64::new(0),
         }
     }
 
@@ -330,6 +334,9 @@ impl WormFs {
             }
         }
         self.record_all_logs();
+        if self.committer.is_some() {
+            self.keep_carried();
+        }
         if let Some(committer) = &self.committer {
             let reading = self.clock.read();
             if let Err(error) = committer.commit(vec![Event::Clock { reading }.into()]) {

@@ -19,9 +19,24 @@ pub const SNAPSHOT: &str = "snapshot";
 pub const HEAD: &str = "head";
 /// Where the next head is written before it takes the place of the last.
 pub const HEAD_SPARE: &str = "head.spare";
+/// The newest head that was read through a view.
+pub const CARRIED: &str = "carried";
+/// Where the next of these is written.
+pub const CARRIED_SPARE: &str = "carried.spare";
 
 /// All of the above: what a store's directory may hold.
-pub const ENTRIES: [&str; 8] = [STORE_JSON, LOCK, OPEN, DATA, LEDGER, SNAPSHOT, HEAD, HEAD_SPARE];
+pub const ENTRIES: [&str; 10] = [
+    STORE_JSON,
+    LOCK,
+    OPEN,
+    DATA,
+    LEDGER,
+    SNAPSHOT,
+    HEAD,
+    HEAD_SPARE,
+    CARRIED,
+    CARRIED_SPARE,
+];
 
 /// The file name of a ledger segment.
 #[must_use]
