@@ -130,12 +130,18 @@ fn a_snapshot_is_recorded_after_the_segment_that_it_ends() {
         }
         ended.push((last, text.len() as u64));
     }
-    for Snapshot { number, up_to, sha256, bytes } in records(worm) {
-        let written = std::fs::read(snapshot(worm, number)).unwrap();
-        assert_eq!((Digest::of(&written), written.len() as u64), (sha256, bytes));
+    let records = records(worm);
+    let newest = records.last().unwrap().number;
+    for Snapshot { number, up_to, sha256, bytes } in records {
         let ((ends, digest), length) = ended[usize::try_from(number).unwrap() - 1];
         assert!(length > SEGMENT_BYTES, "segment {number} ended early: {length}");
         assert_eq!(up_to, ends);
+        if number < newest {
+            assert!(!snapshot(worm, number).exists(), "no start needs {number}");
+            continue;
+        }
+        let written = std::fs::read(snapshot(worm, number)).unwrap();
+        assert_eq!((Digest::of(&written), written.len() as u64), (sha256, bytes));
         let first: serde_json::Value =
             serde_json::from_str(std::str::from_utf8(&written).unwrap().lines().next().unwrap())
                 .unwrap();
@@ -144,7 +150,7 @@ fn a_snapshot_is_recorded_after_the_segment_that_it_ends() {
     // The same lines, read from the first on, amount to the same.
     let load = |access| Store::open(&worm.ground().store(), access).unwrap().1;
     let (quick, whole) = (load(Access::Look), load(Access::Check));
-    assert_eq!((quick.from, whole.from), (Some(records(worm).last().unwrap().number), None));
+    assert_eq!((quick.from, whole.from), (Some(newest), None));
     assert_eq!(quick.catalog, whole.catalog);
 }
 
@@ -216,6 +222,36 @@ fn a_snapshot_that_is_not_what_it_was_is_found_passed_over_and_made_again() {
     check_passed_over(worm, "gone", number, &before, &whole);
 }
 
+/// As a crash leaves it that came after the newest one was made, whatever else befell it.
+#[test]
+fn older_snapshots_go_when_a_start_has_read_a_newer_one() {
+    let session = store();
+    let worm: &dyn Session = &session;
+    let newest = records(worm).last().unwrap().number;
+    let begun = snapshot(worm, newest).with_extension("new");
+    rewrite(&snapshot(worm, 1), b"half of a snapsh");
+    rewrite(&begun, b"half of anoth");
+    let found = problems(worm);
+    assert!(found.len() == 1 && found[0].starts_with("snapshot/000001: "), "{found:?}");
+    // Nobody who only looks changes anything.
+    assert!(snapshot(worm, 1).exists());
+    worm.start().unwrap();
+    wait("they are gone", || !snapshot(worm, 1).exists() && !begun.exists());
+    assert_eq!(worm.fs().alarms(), [""; 0]);
+    worm.stop(End::Clean);
+    assert_eq!(problems(worm), [""; 0]);
+    // While no newer one can be read, nothing goes.
+    let newest = records(worm).last().unwrap().number;
+    let whole = std::fs::read(snapshot(worm, newest)).unwrap();
+    std::fs::remove_file(snapshot(worm, newest)).unwrap();
+    rewrite(&snapshot(worm, 1), b"half of a snapsh");
+    worm.start().unwrap();
+    wait("it is made again", || {
+        std::fs::read(snapshot(worm, newest)).is_ok_and(|bytes| bytes == whole)
+            && !snapshot(worm, 1).exists()
+    });
+}
+
 #[track_caller]
 fn check_passed_over(
     worm: &dyn Session,
@@ -233,7 +269,11 @@ fn check_passed_over(
     let now = KEPT.map(|name| look(worm, name));
     assert_eq!(now, before, "{what}");
     let path = snapshot(worm, number);
-    wait("the snapshot is made again", || std::fs::read(&path).is_ok_and(|read| read == whole));
+    // Or that of a segment that has ended since takes its place.
+    wait("the snapshot is made again", || {
+        std::fs::read(&path).is_ok_and(|read| read == whole)
+            || records(worm).last().is_some_and(|record| record.number > number && !path.exists())
+    });
     worm.stop(End::Clean);
     assert_eq!(problems(worm), [""; 0], "{what}");
     worm.start().unwrap();

@@ -88,6 +88,36 @@ worm_test!(a_stray_file_keeps_its_name_taken_and_is_neither_served_nor_deleted, 
     assert_eq!(worm.fs().alarms().len(), 1);
 });
 
+worm_test!(what_could_not_be_moved_or_removed_is_an_alarm_until_it_is, |worm| {
+    // Something stands in the way, and goes.
+    let (moved, removed) = (worm.ground().data(b"guest/moved"), worm.ground().data(b"guest/gone"));
+    let fd = worm.create(b"guest/moved").unwrap();
+    worm.write(fd, b"bytes").unwrap();
+    make_file(&moved, b"in the way");
+    worm.close(fd).unwrap();
+    worm.wait_sealed(b"guest/moved");
+    worm.put(b"guest/gone", b"bytes");
+    let alarms = worm.fs().alarms();
+    assert!(alarms.len() == 1 && alarms[0].contains("guest/moved"), "{alarms:?}");
+    worm.housekeep();
+    assert_eq!(worm.fs().alarms(), alarms, "it still stands there");
+    std::fs::remove_file(&moved).unwrap();
+    worm.housekeep();
+    assert_eq!(worm.fs().alarms(), [""; 0]);
+    assert_eq!(std::fs::read(&moved).unwrap(), b"bytes");
+    // A directory cannot be removed as a file.
+    worm.clock().advance(49 * HOUR_MS);
+    std::fs::remove_file(&removed).unwrap();
+    std::fs::create_dir(&removed).unwrap();
+    assert_eq!(worm.unlink(b"guest/gone"), Err(Errno::ISDIR));
+    let alarms = worm.fs().alarms();
+    assert!(alarms.len() == 1 && alarms[0].contains("guest/gone"), "{alarms:?}");
+    std::fs::remove_dir(&removed).unwrap();
+    worm.housekeep();
+    assert_eq!(worm.fs().alarms(), [""; 0]);
+    worm.put(b"guest/gone", b"its name is free again");
+});
+
 worm_test!(a_file_whose_data_is_gone_or_cut_is_still_listed_and_reading_it_fails, |worm| {
     worm.put(b"hourly/gone", b"bytes");
     worm.put(b"hourly/cut", b"bytes");

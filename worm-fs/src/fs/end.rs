@@ -11,6 +11,7 @@ use super::open_file::Ended;
 use super::open_file::Ending;
 use super::open_file::OpenFile;
 use super::open_file::Outcome;
+use super::state::Undone;
 use super::write::Finish;
 use crate::catalog::Catalog;
 use crate::config::INCOMPLETE_RETENTION_MS;
@@ -190,7 +191,11 @@ impl WormFs {
         };
         for (id, from, path) in unplaced {
             match self.store.publish_again(&from, &path) {
-                Ok(()) => drop(self.state.write().unplaced.remove(&id)),
+                Ok(()) => {
+                    let mut state = self.state.write();
+                    state.unplaced.remove(&id);
+                    state.done(&Undone::Data(path));
+                }
                 Err(error) => tracing::warn!(%path, %error, "still not moved into place"),
             }
         }
@@ -216,6 +221,7 @@ impl WormFs {
                     let mut state = self.state.write();
                     state.catalog.removed.remove(&path);
                     state.strays.remove(&path);
+                    state.done(&Undone::Data(path));
                 }
                 Err(error) => tracing::warn!(%path, %error, "still not removed"),
             }
@@ -227,7 +233,8 @@ impl WormFs {
     pub(crate) fn place(&self, id: u64, from: &[u8], path: &StorePath) {
         if let Err(error) = self.store.publish(from, path) {
             let mut state = self.state.write();
-            state.alarm(format!("{path}: its data could not be moved into place: {error}"));
+            let alarm = format!("{path}: its data could not be moved into place: {error}");
+            state.failed(Undone::Data(path.clone()), alarm);
             state.unplaced.insert(id, from.to_vec());
         }
     }

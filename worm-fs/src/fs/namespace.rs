@@ -6,6 +6,7 @@ use super::Notice;
 use super::Place;
 use super::WormFs;
 use super::attributes::attributes;
+use super::state::Undone;
 use crate::catalog::Node;
 use crate::error::Error;
 use crate::error::Result;
@@ -159,7 +160,8 @@ impl WormFs {
                     Ok(()) => drop(state.catalog.removed.remove(path)),
                     Err(error) => {
                         state.strays.insert(path.clone());
-                        state.alarm(format!("{path}: its data could not be removed: {error}"));
+                        let alarm = format!("{path}: its data could not be removed: {error}");
+                        state.failed(Undone::Data(path.clone()), alarm);
                         outcome = Err(Error::store("remove the data")(error));
                     }
                 }

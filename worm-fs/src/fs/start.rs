@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
 use std::sync::mpsc::channel;
 
 use parking_lot::Mutex;
@@ -20,6 +21,7 @@ use super::open_file::Ending;
 use super::open_file::Outcome;
 use super::state::Doubt;
 use super::state::State;
+use super::state::Undone;
 use crate::catalog::Catalog;
 use crate::catalog::DirectoryKind;
 use crate::clock::Clock;
@@ -33,6 +35,7 @@ use crate::policy::name::StorePath;
 use crate::record::Event;
 use crate::refusals::Refusals;
 use crate::store::Access;
+use crate::store::Ended;
 use crate::store::Loaded;
 use crate::store::OpenError;
 use crate::store::Store;
@@ -92,7 +95,7 @@ impl WormFs {
             .check_unsigned(&reading)
             .map_err(|what| OpenError::Damaged { path: path.clone(), what })?;
         check_classes(&config, &loaded.catalog)?;
-        let Loaded { catalog, end, signed, unmade, findings, .. } = loaded;
+        let Loaded { catalog, end, signed, from, unmade, findings, .. } = loaded;
         let mut ledger = Appender::open(&store.ledger, &end).map_err(disk("open the ledger"))?;
         if let Err(error) = ledger.reserve() {
             tracing::warn!(%error, "no room to reserve for the ledger");
@@ -114,9 +117,8 @@ impl WormFs {
         let state = Arc::new(RwLock::new(state));
         let root = store.root.try_clone().map_err(disk("reach the directory"))?;
         let (ended, of_ended) = channel();
-        for before in unmade {
-            ended.send(before).map_err(|error| disk("begin")(std::io::Error::other(error)))?;
-        }
+        let begun = unmade.map_or(Ok(()), |before| ended.send(before));
+        begun.map_err(|error| disk("begin")(std::io::Error::other(error)))?;
         let writer = Writer {
             ledger,
             root,
@@ -138,24 +140,33 @@ impl WormFs {
             disk(doing)(source)
         };
         // Before the new beginning is noted: what was being removed is known until then.
-        fs.repair_disk(&repairs);
+        let unremoved = fs.repair_disk(&repairs);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         fs.commit(vec![Event::Started { version, reading, credit_ms, unsigned }])
             .map_err(failed)?;
+        // It is tried again for as long as this daemon knows of it.
+        fs.state.write().catalog.removed.extend(unremoved);
         fs.finish_open(&repairs).map_err(failed)?;
         fs.make_classes(&config).map_err(failed)?;
         fs.watch_limits(fs.now_ms());
-        if let Some(what) = fs.carried.lock().contradicts(signed) {
-            fs.state.write().alarm(what);
-        }
-        for (path, what) in findings {
-            fs.state.write().alarm(format!("{path}: {what}"));
+        let findings = findings.into_iter().map(|(path, what)| format!("{path}: {what}"));
+        for alarm in findings.chain(fs.carried.lock().contradicts(signed)) {
+            fs.state.write().alarm(alarm);
         }
         let fs = Arc::new(fs);
-        for thread in [fs.keep_snapshots(of_ended), fs.compare_data()] {
-            fs.background.lock().push(thread.map_err(disk("start the background"))?);
-        }
+        fs.start_background(of_ended, from).map_err(disk("start the background"))?;
         Ok(fs)
+    }
+
+    fn start_background(
+        self: &Arc<Self>,
+        ended: Receiver<Ended>,
+        from: Option<u64>,
+    ) -> std::io::Result<()> {
+        for thread in [self.keep_snapshots(ended, from), self.compare_data()] {
+            self.background.lock().push(thread?);
+        }
+        Ok(())
     }
 
     /// Opens a store that nobody serves, to show what is in it and change nothing.
@@ -213,8 +224,10 @@ impl WormFs {
         }
     }
 
-    /// What needs no record: the record is there.
-    fn repair_disk(&self, repairs: &[Repair]) {
+    /// What needs no record: the record is there. Gives what could not be removed, as the catalog
+    /// notes it.
+    fn repair_disk(&self, repairs: &[Repair]) -> Vec<(StorePath, u64)> {
+        let mut unremoved = Vec::new();
         for repair in repairs {
             let (path, done) = match repair {
                 Repair::MakeDirectory(path) => (path, self.store.make_data_directory(path)),
@@ -240,9 +253,13 @@ impl WormFs {
             if let Err(error) = done {
                 let mut state = self.state.write();
                 state.strays.insert(path.clone());
-                state.alarm(format!("{path}: what a crash left could not be put right: {error}"));
+                let alarm = format!("{path}: what a crash left could not be put right: {error}");
+                state.failed(Undone::Data(path.clone()), alarm);
+                let bytes = state.catalog.removed.get(path).copied();
+                unremoved.extend(bytes.map(|bytes| (path.clone(), bytes)));
             }
         }
+        unremoved
     }
 
     /// Files that were being written when the last daemon ended are incomplete.

@@ -57,8 +57,10 @@ pub(crate) struct State {
     meters: HashMap<u64, Arc<Meter>>,
     /// The size of the disk when it was last asked.
     pub(crate) disk_bytes: u64,
-    /// What somebody should look at.
+    /// What somebody should look at, until a restart.
     alarms: Vec<String>,
+    /// What could not be done and is tried again.
+    undone: BTreeMap<Undone, String>,
     /// Why nothing expires for now.
     pub(crate) doubts: BTreeMap<Doubt, String>,
     /// Finished files whose data is not what was sealed, and what is wrong with it. While one of
@@ -83,6 +85,15 @@ pub(crate) enum Doubt {
     Noted,
     /// What is in `data/`.
     Data,
+}
+
+/// What can fail and is tried again.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Undone {
+    /// The data at a path was to be moved there, or to be removed.
+    Data(StorePath),
+    /// A snapshot was to be made.
+    Snapshot,
 }
 
 /// What can run out.
@@ -111,6 +122,7 @@ impl State {
             meters: HashMap::new(),
             disk_bytes: 0,
             alarms: Vec::new(),
+            undone: BTreeMap::new(),
             doubts: BTreeMap::new(),
             damaged,
             scarce: BTreeMap::new(),
@@ -152,8 +164,8 @@ impl State {
         let doubts = self.doubts.values().map(|why| format!("nothing expires: {why}"));
         let known = self.damaged.iter().filter(|(id, _)| self.catalog.get_file(**id).is_some());
         let damaged = known.map(|(id, what)| format!("{}: {what}", self.catalog.path(*id)));
-        let scarce = self.scarce.values().cloned();
-        self.alarms.iter().cloned().chain(doubts).chain(damaged).chain(scarce).collect()
+        let lasting = self.undone.values().chain(self.scarce.values()).cloned();
+        self.alarms.iter().cloned().chain(doubts).chain(damaged).chain(lasting).collect()
     }
 
     /// Whether what is over in the class of a file stays all the same: something is in doubt.
@@ -184,6 +196,19 @@ impl State {
         tracing::error!(alarm = %what);
         if !self.alarms.contains(&what) {
             self.alarms.push(what);
+        }
+    }
+
+    /// Notes what could not be done: an alarm until it is.
+    pub(crate) fn failed(&mut self, what: Undone, alarm: String) {
+        tracing::error!(%alarm);
+        self.undone.insert(what, alarm);
+    }
+
+    /// Notes what was done, also after it had failed before.
+    pub(crate) fn done(&mut self, what: &Undone) {
+        if let Some(alarm) = self.undone.remove(what) {
+            tracing::info!(%alarm, "over");
         }
     }
 

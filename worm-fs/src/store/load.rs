@@ -47,9 +47,8 @@ pub struct Loaded {
     pub unsigned_ms: Option<i64>,
     /// The snapshot that it was read from; `None` when it was read from line 1.
     pub from: Option<u64>,
-    /// Segments that have ended and whose snapshot should be made, oldest first: the newest of
-    /// them, and those whose snapshot is not what its record says.
-    pub unmade: Vec<Ended>,
+    /// The newest segment that has ended, when its snapshot should be made.
+    pub unmade: Option<Ended>,
     /// Snapshots that are not what the ledger says, each with what is wrong with it.
     pub findings: Vec<(String, String)>,
 }
@@ -132,8 +131,8 @@ struct Fold<'a> {
     base: Option<Snapshot>,
     /// The segment of the newest line.
     segment: u64,
-    /// The segments that have ended.
-    ended: Vec<Ended>,
+    /// The newest segment that has ended.
+    ended: Option<Ended>,
     /// The clocks, and how many downtimes were credited, at the line that was signed.
     signed: Option<(Anchor, usize)>,
     unsigned_ms: Option<i64>,
@@ -151,7 +150,7 @@ impl<'a> Fold<'a> {
             catalog: None,
             base: None,
             segment: 0,
-            ended: Vec::new(),
+            ended: None,
             signed: None,
             unsigned_ms: None,
             records: BTreeMap::new(),
@@ -182,7 +181,7 @@ impl<'a> Fold<'a> {
         if position.segment > self.segment.max(1) {
             state.segment_begins();
             let segment = position.segment - 1;
-            self.ended.push(Ended { segment, seq: state.seq, digest: state.head });
+            self.ended = Some(Ended { segment, seq: state.seq, digest: state.head });
             if let Some(expected) = &mut self.expected {
                 expected.extend(snapshot::digest(state).ok().map(|(sha256, _)| (segment, sha256)));
             }
@@ -291,10 +290,6 @@ impl Store {
             )));
         };
         let from = base.map(|base| base.number);
-        let newest = ended.last().map(|ended| ended.segment);
-        let is_unmade =
-            |ended: &Ended| Some(ended.segment) == newest || records.contains_key(&ended.segment);
-        let unmade = ended.into_iter().filter(|ended| Some(ended.segment) != from);
         let loaded = Loaded {
             catalog,
             end,
@@ -303,7 +298,7 @@ impl Store {
             signed_credits,
             unsigned_ms,
             from,
-            unmade: unmade.filter(is_unmade).collect(),
+            unmade: ended.filter(|ended| Some(ended.segment) != from),
             findings: Vec::new(),
         };
         Ok((loaded, records))
@@ -386,8 +381,30 @@ impl Store {
         }
     }
 
+    /// Whether a snapshot is on the disk as it is recorded. It is read from there, not from memory.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong with it.
+    pub(crate) fn read_back(&self, record: &Snapshot) -> Result<(), String> {
+        let Some(dir) = &self.snapshot else { return Err("it is gone".to_owned()) };
+        let found = snapshot::digest_on_disk(dir, record.number).map_err(|error| error.to_string());
+        match found? == (record.sha256, record.bytes) {
+            true => Ok(()),
+            false => Err("the disk gives back something else".to_owned()),
+        }
+    }
+
+    /// Removes the snapshots before one that a start can read, and what was left of unfinished
+    /// ones. The ledger has it all: no start needs them.
+    ///
+    /// # Errors
+    /// What the disk says; what is left goes the next time.
+    pub(crate) fn remove_snapshots_before(&self, number: u64) -> std::io::Result<()> {
+        self.snapshot.as_ref().map_or(Ok(()), |dir| snapshot::remove_before(dir, number))
+    }
+
     /// Compares every snapshot with its record and with what the ledger amounts to. Only the
-    /// newest must be there.
+    /// newest must be there; a daemon at work removes it when it has made a newer one.
     fn check_snapshots(
         &self,
         records: &Records,
@@ -408,7 +425,15 @@ impl Store {
         let newest = records.keys().next_back().copied();
         let there = self.snapshots_there();
         let due = |number: u64| Some(number) == newest || there.contains(&number);
-        let wrong = |record: &Snapshot| Some((path(record.number), check(record).err()?));
+        let is_served = super::is_served(&self.path);
+        let replaced = |number: u64| {
+            let now = self.snapshots_there();
+            is_served && !now.contains(&number) && now.first().is_some_and(|first| *first > number)
+        };
+        let wrong = |record: &Snapshot| {
+            let what = check(record).err().filter(|_| !replaced(record.number))?;
+            Some((path(record.number), what))
+        };
         records.values().filter(|record| due(record.number)).filter_map(wrong).collect()
     }
 }
@@ -420,17 +445,16 @@ fn path(number: u64) -> String {
     format!("{}/{}", layout::SNAPSHOT, layout::snapshot(number))
 }
 
-/// Names the snapshots that should have been read instead.
+/// Names the snapshot that should have been read instead.
 fn with_findings(
     (mut loaded, records): (Loaded, Records),
     unusable: &BTreeMap<u64, String>,
 ) -> Loaded {
-    let newer = records.into_keys().filter(|number| loaded.from.is_none_or(|from| *number > from));
-    loaded.findings = newer
-        .map(|number| {
-            let what = unusable.get(&number).map_or("it is gone", String::as_str);
-            (path(number), format!("{what}: the ledger was read from further back instead"))
-        })
-        .collect();
+    let newest = records.into_keys().next_back();
+    let unread = newest.filter(|number| loaded.from.is_none_or(|from| *number > from));
+    loaded.findings.extend(unread.map(|number| {
+        let what = unusable.get(&number).map_or("it is gone", String::as_str);
+        (path(number), format!("{what}: the ledger was read from further back instead"))
+    }));
     loaded
 }

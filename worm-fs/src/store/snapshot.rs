@@ -7,10 +7,14 @@ use std::io::BufWriter;
 use std::io::Read as _;
 use std::io::Write as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 
+use rustix::fs::Advice;
+use rustix::fs::AtFlags;
 use rustix::fs::Dir;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use sha2::Digest as _;
 use sha2::Sha256;
 
@@ -66,6 +70,39 @@ pub(crate) fn read(dir: &OwnedFd, number: u64) -> Result<Read, String> {
     Ok(Read { catalog, sha256, bytes })
 }
 
+/// Digest and length of a snapshot as the disk has it, not the memory.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn digest_on_disk(dir: &OwnedFd, number: u64) -> io::Result<(Digest, u64)> {
+    let file = durable::open_file(dir, layout::snapshot(number).as_bytes())?;
+    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+    crate::digest::of_reader(|buffer, offset| file.read_at(buffer, offset))
+}
+
+/// Removes the snapshots with a smaller number, and the beginnings of those that were never
+/// finished: to be called when none is being written.
+///
+/// # Errors
+/// What the disk says.
+pub(crate) fn remove_before(dir: &OwnedFd, number: u64) -> io::Result<()> {
+    let older = numbers(dir)?.into_iter().filter(|older| *older < number);
+    let begun = (1..=number).map(|begun| new_name(&layout::snapshot(begun)));
+    for name in older.map(layout::snapshot).chain(begun) {
+        match rustix::fs::unlinkat(dir, &name, AtFlags::empty()) {
+            Ok(()) => tracing::info!(name, "a snapshot that no start needs was removed"),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Under which name a snapshot is written.
+fn new_name(name: &str) -> String {
+    format!("{name}.new")
+}
+
 /// Digest and length of the snapshot that a catalog gives.
 ///
 /// # Errors
@@ -93,7 +130,7 @@ pub(crate) fn write(
     ending: impl Fn() -> bool,
 ) -> io::Result<Option<(Digest, u64)>> {
     let name = layout::snapshot(number);
-    let new = format!("{name}.new");
+    let new = new_name(&name);
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file: std::fs::File =
