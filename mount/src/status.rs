@@ -96,7 +96,7 @@ fn print(glance: &Glance, directory: Option<&Path>) {
         say(format_args!("sandbox  {sandbox}"));
     }
     say(format_args!("ledger   {lines} lines, {signed} of them under the signed head"));
-    say(format_args!("clock    {}, {} behind the system clock", moment(clock), span(*lag_seconds)));
+    say(format_args!("clock    {}, {}", moment(clock), lag_words(*lag_seconds)));
     if let Some(Room { bytes: all, free_bytes: free }) = room {
         let percent = free.saturating_mul(100) / (*all).max(1);
         let (free, all) = (bytes(*free), bytes(*all));
@@ -120,6 +120,15 @@ fn print(glance: &Glance, directory: Option<&Path>) {
     print_usage(daemon.as_ref().map_or(&[][..], |daemon| &daemon.usage));
     for alarm in alarms {
         say(format_args!("ALARM    {alarm}"));
+    }
+}
+
+/// Where the retention clock stands beside the system clock.
+fn lag_words(lag_seconds: i64) -> String {
+    match lag_seconds {
+        0 => "as the system clock".to_owned(),
+        1.. => format!("{} behind the system clock", span(lag_seconds)),
+        ..0 => format!("{} ahead of the system clock", span(lag_seconds.saturating_neg())),
     }
 }
 
@@ -168,4 +177,16 @@ fn print_daemon(daemon: &Serving) {
     let most = most.collect::<Vec<_>>().join(", ");
     let most = if most.is_empty() { most } else { format!(": {most}") };
     say(format_args!("refused  {total} since then{most}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_behind_or_ahead_by_something() {
+        assert_eq!(lag_words(0), "as the system clock");
+        assert_eq!(lag_words(3600), "1h behind the system clock");
+        assert_eq!(lag_words(-90), "1m 30s ahead of the system clock");
+    }
 }

@@ -61,6 +61,7 @@ pub(crate) fn show(args: &PathArgs) -> Outcome {
         | Standing::Writing
         | Standing::Closing
         | Standing::Sealed
+        | Standing::Appending
         | Standing::Expired
         | Standing::Incomplete => Ok(()),
     }
@@ -83,6 +84,9 @@ pub(crate) fn line(description: &Description) -> String {
     let rule = class.as_ref().map(kept_for).unwrap_or_default();
     let entries = entries.unwrap_or_default();
     let said = match standing {
+        Standing::Free if is_of_logs(description) => {
+            format!("free: a log can be made here, which grows at its end and is {rule}")
+        }
         Standing::Free => format!("free: a file can be made here, once, and is then {rule}"),
         Standing::NotAClass => {
             "free, but nothing can be made here: files live in classes".to_owned()
@@ -119,7 +123,7 @@ pub(crate) fn line(description: &Description) -> String {
         Standing::Closing => {
             "closed: the seal is on its way, nothing changes it any more".to_owned()
         }
-        Standing::Sealed | Standing::Expired | Standing::Incomplete => {
+        Standing::Sealed | Standing::Appending | Standing::Expired | Standing::Incomplete => {
             kept.as_ref().map(|kept| finished(description, kept)).unwrap_or_default()
         }
     };
@@ -131,7 +135,13 @@ fn kept_for(class: &InClass) -> String {
         Mode::Compliance => "",
         Mode::Governance => ", or until the admin releases it",
     };
-    format!("kept {} from its seal{mode}", span(class.retention_seconds))
+    let from = if class.append_only { "last record" } else { "seal" };
+    format!("kept {} from its {from}{mode}", span(class.retention_seconds))
+}
+
+/// Whether the files of its class are logs.
+fn is_of_logs(description: &Description) -> bool {
+    description.class.as_ref().is_some_and(|class| class.append_only)
 }
 
 /// What keeps a finished file, and until when.
@@ -139,6 +149,8 @@ fn finished(description: &Description, kept: &Keeping) -> String {
     let sealed_at = moment(&kept.sealed_at);
     let begin = if description.standing == Standing::Incomplete {
         format!("never finished, given up {sealed_at}")
+    } else if is_of_logs(description) {
+        format!("a log, which takes bytes at its end only, last recorded {sealed_at}")
     } else {
         format!("sealed {sealed_at}")
     };
@@ -199,7 +211,8 @@ fn print(description: &Description) {
         row("class", format!("{}: a file is {}", class.name, kept_for(class)));
     }
     let Some(kept) = kept else { return };
-    row("sealed", moment(&kept.sealed_at));
+    let sealed = if is_of_logs(description) { "recorded" } else { "sealed" };
+    row(sealed, moment(&kept.sealed_at));
     row("own end", moment(&kept.own_end));
     let left = time_left(kept.left_seconds);
     row("end", format!("{} ({left})", moment(&kept.retain_until)));

@@ -169,6 +169,16 @@ fn p18_one_daemon_serves_three_places_and_guards_two() {
     append(&log).write_all(b"one\n").unwrap();
     let said = daemon.worm("ls", &daemon.active(), &[]).success();
     assert!(said.contains("logs/app.log") && said.contains("appending"), "{said}");
+    let store = daemon.store().to_string_lossy().into_owned();
+    let about = |command, more: &[&str]| {
+        let args = [&["--store", store.as_str()][..], more].concat();
+        daemon.worm(command, std::path::Path::new("logs/app.log"), &args).success()
+    };
+    let said = about("why", &[]);
+    assert!(said.contains("a log, which takes bytes at its end only, last recorded"), "{said}");
+    assert!(said.contains("kept until") && !said.contains("sealed"), "{said}");
+    let said = about("show", &["--json"]);
+    assert!(said.contains(r#""standing": "appending""#), "{said}");
     // The place of the logs alone.
     daemon.worm("umount", &daemon.logs(), &[]).success();
     assert!(names(&daemon.logs()).is_empty());

@@ -156,6 +156,7 @@ mod tests {
                 path: StorePath::decode("hourly/a b%0A").unwrap(),
                 why: "expired".into(),
                 uid: None,
+                login_uid: None,
             },
         };
         let bytes = line.encode().unwrap();

@@ -165,7 +165,7 @@ impl Daemon {
         let deadline = Instant::now() + EXPIRE_FOR;
         let mut removed = 0;
         loop {
-            match self.fs.housekeep() {
+            match self.fs.expire_now(by) {
                 Ok(0) => return Ok(Expired { removed, more: false }),
                 Ok(more) => removed += more,
                 Err(error) => return Err(failure(&error, "expire")),

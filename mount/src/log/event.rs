@@ -4,6 +4,7 @@ use worm_fs::clock::rfc3339;
 use worm_fs::config::ClassRule;
 use worm_fs::config::Mode;
 use worm_fs::policy::name::StorePath;
+use worm_fs::record::Actor;
 use worm_fs::record::Event;
 use worm_fs::record::Line;
 
@@ -77,8 +78,9 @@ pub(super) fn words(line: &Line) -> String {
             snapshot.up_to,
             bytes(snapshot.bytes)
         ),
-        Event::Removed { path, why, uid, .. } => {
-            let by = uid.map_or("the store".to_owned(), |uid| format!("uid {uid}"));
+        Event::Removed { path, why, uid, login_uid, .. } => {
+            let actor = uid.map(|uid| Actor { uid, login_uid: *login_uid });
+            let by = actor.map_or("the store".to_owned(), |actor| actor.to_string());
             format!("{path} was removed by {by} ({why})")
         }
     }

@@ -81,3 +81,23 @@ worm_test!(what_is_kept_beyond_an_end_is_told_with_its_rules, |worm| {
     assert!(sidecar.own_end < sidecar.retain_until, "{sidecar:?}");
     assert_eq!(sidecar.group, ["daily/longer", "daily/longer.sha256"]);
 });
+
+worm_test!(who_expires_by_hand_is_in_the_ledger, |worm| {
+    let removed = |worm: &dyn Session| {
+        let ledger = worm.ground().store().join("ledger/000001.jsonl");
+        let ledger = std::fs::read_to_string(ledger).unwrap();
+        let last = ledger.lines().rfind(|line| line.contains(r#""event":"removed""#)).unwrap();
+        serde_json::from_str::<serde_json::Value>(last).unwrap()
+    };
+    worm.put(b"guest/a", b"bytes");
+    worm.clock().advance(48 * HOUR_MS);
+    worm.put(b"guest/b", b"bytes");
+    assert_eq!(worm.fs().expire_now(Actor { uid: 0, login_uid: Some(1000) }).unwrap(), 1);
+    let line = removed(worm);
+    assert_eq!((line["why"].as_str(), line["uid"].as_u64()), (Some("expired"), Some(0)));
+    assert_eq!(line["login_uid"].as_u64(), Some(1000));
+    worm.clock().advance(48 * HOUR_MS);
+    assert_eq!(worm.housekeep(), 1);
+    let line = removed(worm);
+    assert_eq!((line["path"].as_str(), line.get("uid")), (Some("guest/b"), None), "the store");
+});

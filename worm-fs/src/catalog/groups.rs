@@ -71,14 +71,23 @@ impl Catalog {
     /// Whether a file is in one of the newest groups that are kept however old.
     #[must_use]
     pub fn is_protected(&self, id: u64) -> bool {
-        let protected = || {
-            let file = self.get_file(id).filter(|file| !file.is_incomplete())?;
-            let (_, rule) = self.class_of(id)?;
-            let groups = self.groups_in(self.get_directory(file.parent)?);
-            let main = file.main.unwrap_or(id);
-            Some(retention::protected(&groups, rule.keep_last).contains(&main))
+        let Some(main) = self.get_file(id).map(|file| file.main.unwrap_or(id)) else {
+            return false;
         };
-        protected().unwrap_or(false)
+        let whole = self.whole_group(main).zip(self.class_of(main));
+        let Some(((directory, age), (_, rule))) = whole else { return false };
+        // Names of backups tell when they were made: newer ones are found at the end.
+        let Some(Directory { children, .. }) = self.get_directory(directory) else { return false };
+        let others = children.values().rev().filter_map(|other| self.whole_group(*other));
+        let newer = others.filter(|(_, of_other)| *of_other > age);
+        newer.take(rule.keep_last).count() < rule.keep_last
+    }
+
+    /// The directory of a main file with its manifest, and how old it is: later ones are greater.
+    fn whole_group(&self, main: u64) -> Option<(u64, (i64, u64))> {
+        let file = self.get_file(main)?;
+        let is_whole = file.sidecars.iter().any(|sidecar| self.is_manifest(*sidecar));
+        is_whole.then_some((file.parent, (file.sealed_ms, main)))
     }
 
     /// The groups that are over at `now_ms`, each with its main file first: what may be removed.
@@ -105,7 +114,7 @@ impl Catalog {
                 sealed_ms: file.sealed_ms,
                 until_ms: self.end_of(id).unwrap_or(file.retain_until_ms),
                 held: self.is_held(id),
-                whole: file.sidecars.iter().any(|sidecar| self.is_manifest(*sidecar)),
+                whole: self.whole_group(id).is_some(),
             })
             .collect();
         groups.sort_by(|a, b| (a.sealed_ms, &a.files).cmp(&(b.sealed_ms, &b.files)));
@@ -185,7 +194,7 @@ mod tests {
 
         fn remove(&mut self, id: u64, now_ms: i64) -> Result<(), Inconsistent> {
             let (path, why) = (self.0.path(id), "expired".to_owned());
-            self.tell(now_ms, Event::Removed { id, path, why, uid: None })
+            self.tell(now_ms, Event::Removed { id, path, why, uid: None, login_uid: None })
         }
     }
 
@@ -236,6 +245,36 @@ mod tests {
         assert_eq!(told.0.over(99), [vec![old, of_old], vec![alone]]);
         assert!(told.0.is_protected(new) && told.0.is_protected(of_new));
         assert!(!told.0.is_protected(old) && !told.0.is_protected(alone));
+    }
+
+    /// The two ways to ask, for every directory at once and for one file, agree.
+    #[test]
+    fn a_file_is_protected_when_its_group_is() {
+        for keep_last in 0..4 {
+            let mut told = Told::new();
+            told.rule(|rule| rule.keep_last = keep_last);
+            // Names in another order than times, and two of one moment.
+            for (name, at) in [("d", 0), ("a", 2), ("c", 4), ("b", 4), ("e", 6)] {
+                told.seal(name, at, 10);
+                if name != "e" {
+                    told.seal(&format!("{name}.manifest.json"), at + 1, 10);
+                }
+            }
+            let groups = told.0.groups_in(told.0.get_directory(2).unwrap());
+            let protected = retention::protected(&groups, keep_last);
+            assert_eq!(protected.len(), keep_last);
+            for group in groups {
+                let expected = protected.contains(&group.files[0]);
+                for id in group.files {
+                    assert_eq!(
+                        told.0.is_protected(id),
+                        expected,
+                        "{keep_last} {}",
+                        told.0.path(id)
+                    );
+                }
+            }
+        }
     }
 
     #[test]

@@ -221,7 +221,10 @@ mod tests {
             .with(Limit::BytesPerDay, 1000);
         assert_eq!(catalog.usage(2, 0), all);
         assert_eq!(catalog.usage(4, 0), Amounts::NONE, "another class");
-        let gone = |path: StorePath| Event::Removed { id: 11, path, why: String::new(), uid: None };
+        let gone = |path: StorePath| {
+            let (why, uid, login_uid) = (String::new(), None, None);
+            Event::Removed { id: 11, path, why, uid, login_uid }
+        };
         tell(&mut catalog, until, gone(file.clone()));
         tell(&mut catalog, until, Event::DirectoryRemoved { id, path, uid: 0 });
         let lines = lines + line_bytes(&["hourly/d/x"]) + line_bytes(&["hourly/d"]);

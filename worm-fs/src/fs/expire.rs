@@ -7,6 +7,7 @@ use crate::catalog::File;
 use crate::clock::HOUR_MS;
 use crate::error::Result;
 use crate::policy::name::Name;
+use crate::record::Actor;
 use crate::record::Event;
 
 /// How often the clocks are noted in the ledger. After a reboot, what ran since the last note
@@ -24,6 +25,19 @@ impl WormFs {
     /// # Errors
     /// What the disk says.
     pub fn housekeep(&self) -> Result<usize> {
+        self.keep_house(None)
+    }
+
+    /// As [`Self::housekeep`], because the admin wants it now: what goes is recorded with who did
+    /// that.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn expire_now(&self, by: Actor) -> Result<usize> {
+        self.keep_house(Some(by))
+    }
+
+    fn keep_house(&self, by: Option<Actor>) -> Result<usize> {
         if self.committer.is_none() {
             return Ok(0);
         }
@@ -45,10 +59,10 @@ impl WormFs {
         self.remove_again();
         self.end_overdue(reading.raw_ms);
         self.watch_limits(now_ms);
-        self.expire(now_ms)
+        self.expire(now_ms, by)
     }
 
-    fn expire(&self, now_ms: i64) -> Result<usize> {
+    fn expire(&self, now_ms: i64, by: Option<Actor>) -> Result<usize> {
         let mut groups = {
             let state = self.state.read();
             let mut groups = state.catalog.over(now_ms);
@@ -81,8 +95,10 @@ impl WormFs {
                     }
                     let path = state.catalog.path(id);
                     tracing::info!(%path, "expired");
-                    let why = "expired".to_owned();
-                    removals.push((parent, name, Event::Removed { id, path, why, uid: None }));
+                    let (why, uid) = ("expired".to_owned(), by.map(|by| by.uid));
+                    let login_uid = by.and_then(|by| by.login_uid);
+                    let event = Event::Removed { id, path, why, uid, login_uid };
+                    removals.push((parent, name, event));
                 }
             }
         }

@@ -101,6 +101,7 @@ impl WormFs {
             path,
             why: "unlink".to_owned(),
             uid: Some(caller.uid),
+            login_uid: None,
         })
     }
 

@@ -282,6 +282,9 @@ pub enum Event {
         /// By whom; absent for the store itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         uid: Option<u32>,
+        /// See [`Actor::login_uid`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        login_uid: Option<u32>,
     },
     /// What was alive after the last line of an ended segment was written out.
     Snapshot(Snapshot),

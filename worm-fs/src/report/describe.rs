@@ -43,7 +43,9 @@ pub enum Standing {
     Closing,
     /// A sealed file that something keeps.
     Sealed,
-    /// A sealed file that nothing keeps any more.
+    /// A log, which grows at its end and is kept.
+    Appending,
+    /// A sealed file or a log that nothing keeps any more.
     Expired,
     /// A file that was never finished.
     Incomplete,
@@ -83,6 +85,9 @@ pub struct InClass {
     pub mode: Mode,
     /// How many of the newest whole groups of each directory are kept however old.
     pub keep_last: usize,
+    /// Its files are logs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub append_only: bool,
 }
 
 /// What `stat` shows of a file, and its digest.
@@ -106,7 +111,7 @@ pub struct FileAttributes {
 /// What keeps a finished file.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Keeping {
-    /// When it was sealed or given up, RFC 3339.
+    /// When it was sealed or given up, or as a log last recorded, RFC 3339.
     pub sealed_at: String,
     /// The end that its own seal or extension gave it, RFC 3339, in system time as it runs now.
     pub own_end: String,
@@ -158,6 +163,7 @@ pub fn describe(catalog: &Catalog, now: Now, path: &StorePath) -> Description {
         max_retention_seconds: rule.max_retention.unwrap_or(rule.retention) / 1000,
         mode: rule.mode,
         keep_last: rule.keep_last,
+        append_only: rule.append_only,
     });
     let file = id.and_then(|id| Some((id, catalog.get_file(id)?)));
     Description {
@@ -189,6 +195,7 @@ fn of_file(catalog: &Catalog, now: Now, id: u64, file: &File) -> Standing {
     match catalog.retention_of(id, now.clock_ms) {
         _ if file.is_incomplete() => Standing::Incomplete,
         Retention::Over | Retention::Frozen => Standing::Expired,
+        Retention::Running | Retention::Held if catalog.is_log(id) => Standing::Appending,
         Retention::Running | Retention::Held => Standing::Sealed,
     }
 }

@@ -25,18 +25,8 @@ pub const CARRIED: &str = "carried";
 pub const CARRIED_SPARE: &str = "carried.spare";
 
 /// All of the above: what a store's directory may hold.
-pub const ENTRIES: [&str; 10] = [
-    STORE_JSON,
-    LOCK,
-    OPEN,
-    DATA,
-    LEDGER,
-    SNAPSHOT,
-    HEAD,
-    HEAD_SPARE,
-    CARRIED,
-    CARRIED_SPARE,
-];
+pub const ENTRIES: [&str; 10] =
+    [STORE_JSON, LOCK, OPEN, DATA, LEDGER, SNAPSHOT, HEAD, HEAD_SPARE, CARRIED, CARRIED_SPARE];
 
 /// The file name of a ledger segment.
 #[must_use]

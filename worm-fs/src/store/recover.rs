@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn removed(id: u64, at: &str) -> Event {
-        Event::Removed { id, path: path(at), why: "expired".into(), uid: None }
+        Event::Removed { id, path: path(at), why: "expired".into(), uid: None, login_uid: None }
     }
 
     /// What is put right before anything is served, and what is told behind that.

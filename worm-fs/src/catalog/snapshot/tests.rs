@@ -98,7 +98,7 @@ fn event(catalog: &Catalog, what: u8, which: u8, now: i64) -> Event {
             }
         }
         5 => Event::Extended { id, path, retain_until_ms, by, reason: None },
-        6 => Event::Removed { id, path, why: "expired".to_owned(), uid: None },
+        6 => Event::Removed { id, path, why: reason, uid: None, login_uid: None },
         7 => {
             let credit_ms = i64::from(which);
             let (version, reading) = ("0".to_owned(), reading(now));
