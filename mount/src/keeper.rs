@@ -161,6 +161,8 @@ pub(crate) fn run(args: &KeepArgs) -> Outcome {
                 attach(args, &store, &mounts)
             }
         };
+        // Whoever hears that they are attached may unmount them: from here they would be in use.
+        drop(mounts);
         let answer = done.unwrap_or_else(|failure| failure.line());
         send(input.as_fd(), &answer, &[]).map_err(Failure::doing("answer the daemon"))?;
     }
