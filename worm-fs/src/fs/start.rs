@@ -238,6 +238,13 @@ impl WormFs {
                     self.place(*id, from, &path);
                     continue;
                 }
+                Repair::Sync(path) => {
+                    if let Err(error) = self.store.sync_data_directory(path) {
+                        let what = format!("{path}: what went from it could come back: {error}");
+                        self.state.write().alarm(what);
+                    }
+                    continue;
+                }
                 Repair::GiveUp { .. } => continue,
                 Repair::Forget { from, path } => (path, self.store.forget_open(from, path)),
                 Repair::Stray(path) => {

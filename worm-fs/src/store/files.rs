@@ -123,6 +123,11 @@ impl Store {
         durable::make_directory(durable::open_directory(&self.data, parent.as_bytes())?, last)
     }
 
+    /// Makes the names in a directory in `data/` last.
+    pub(crate) fn sync_data_directory(&self, path: &StorePath) -> io::Result<()> {
+        durable::sync_directory(durable::open_directory(&self.data, path.as_bytes())?)
+    }
+
     /// Removes an empty directory from `data/`; one that is gone is good.
     pub(crate) fn remove_data_directory(&self, path: &StorePath) -> io::Result<()> {
         self.remove(path, AtFlags::REMOVEDIR)

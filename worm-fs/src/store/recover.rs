@@ -5,6 +5,7 @@
 //! [`wanted`] names. [`compare`] tells, behind that, what else is not as it should be.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use super::files::Found;
@@ -22,6 +23,8 @@ pub(crate) enum Repair {
     RemoveDirectory(StorePath),
     /// A file was removed by the ledger, and the crash came before its data went.
     FinishRemoval(StorePath),
+    /// Something went from this directory, and the crash may have come before that was synced.
+    Sync(StorePath),
     /// A file was sealed, and the crash came before it got its place.
     Publish {
         /// Its number.
@@ -110,6 +113,7 @@ pub(crate) fn plan(
     // From the leaves up, so that what becomes empty goes too.
     let mut removed: Vec<_> = catalog.removed.iter().collect();
     removed.sort();
+    let mut gone_from = BTreeSet::new();
     for (path, size) in removed.into_iter().rev() {
         match data.get(path) {
             // A name that was taken again is the new one's.
@@ -118,9 +122,13 @@ pub(crate) fn plan(
                 repairs.push(Repair::FinishRemoval(path.clone()));
             }
             Some(Found::Directory) => repairs.push(Repair::RemoveDirectory(path.clone())),
-            Some(Found::File(_) | Found::Other) | None => {}
+            Some(Found::File(_) | Found::Other) => {}
+            // It went, but who knows whether for good: the next line forgets that it was to go.
+            None => drop(gone_from.insert(path.split().0)),
         }
     }
+    gone_from.retain(|directory| catalog.find(directory).is_some());
+    repairs.extend(gone_from.into_iter().map(Repair::Sync));
     for (name, bytes) in open {
         match OpenName::decode(name) {
             Some(open) if catalog.get_file(open.id).is_some() => {
@@ -316,6 +324,14 @@ mod tests {
             ],
             &[Repair::FinishRemoval(path("hourly/a"))],
             &strays,
+        );
+        // What went may come back, as long as its directory was not synced.
+        check(
+            vec![sealed(4, "hourly/a", 3), removed(4, "hourly/a")],
+            &[],
+            &[],
+            &[Repair::Sync(path("hourly"))],
+            &[],
         );
         // A name that was taken again is the new file's.
         check(
