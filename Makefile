@@ -2,7 +2,7 @@
 # Everything that a machine needs is installed by scripts/setup.sh, which each of them calls first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check build clean
+.PHONY: help setup demo test soak bench check build clean
 
 help: ## list the commands
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,10 @@ SOAK = crash:: powercut:: contention:: reference::
 
 soak: setup build ## the tests that sweep and repeat, in full: up to an hour
 	WORM_SOAK=1 cargo test --package system-tests --test system -- --test-threads=1 --nocapture $(SOAK)
+
+bench: setup ## measure against the same work done natively, release build (PART=store: that part alone)
+	cargo build --release --workspace --bins
+	@scripts/bench.sh $(PART)
 
 check: setup ## formatting and lints
 	cargo fmt --all --check
