@@ -39,8 +39,8 @@ pub const ROOT: u64 = 1;
 pub enum Node {
     /// A directory.
     Directory(Directory),
-    /// A sealed or incomplete file.
-    File(File),
+    /// A sealed or incomplete file. Apart, so that free places of the table are small.
+    File(Box<File>),
 }
 
 /// A directory and what is in it.
@@ -245,7 +245,7 @@ impl Catalog {
     #[must_use]
     pub fn get_file(&self, id: u64) -> Option<&File> {
         match self.nodes.get(&id)? {
-            Node::File(file) => Some(file),
+            Node::File(file) => Some(file.as_ref()),
             Node::Directory(_) => None,
         }
     }
@@ -268,7 +268,7 @@ impl Catalog {
             Some(Node::Directory(Directory { parent, name: Some(name), .. })) => {
                 self.path(*parent).join(name.as_bytes())
             }
-            Some(Node::File(File { parent, name, .. })) => self.path(*parent).join(name.as_bytes()),
+            Some(Node::File(file)) => self.path(file.parent).join(file.name.as_bytes()),
             Some(Node::Directory(Directory { name: None, .. })) | None => StorePath::root(),
         }
     }
@@ -301,7 +301,7 @@ impl Catalog {
     /// Every file, in no order.
     pub fn files(&self) -> impl Iterator<Item = (u64, &File)> {
         self.nodes.iter().filter_map(|(id, node)| match node {
-            Node::File(file) => Some((*id, file)),
+            Node::File(file) => Some((*id, file.as_ref())),
             Node::Directory(_) => None,
         })
     }

@@ -262,7 +262,7 @@ impl Catalog {
         file: File,
     ) -> Result<(), String> {
         let main = file.main;
-        self.insert(line, id, path, Node::File(file))?;
+        self.insert(line, id, path, Node::File(Box::new(file)))?;
         if let Some(Node::File(main)) = main.and_then(|main| self.nodes.get_mut(&main)) {
             main.sidecars.push(id);
         }
@@ -280,6 +280,11 @@ impl Catalog {
     fn insert(&mut self, line: &Line, id: u64, path: &StorePath, node: Node) -> Result<(), String> {
         let (parent, name) = self.place(path)?;
         let directory = self.directory_mut(parent).ok_or_else(|| format!("{path}: in a file"))?;
+        // The bytes that the node has: a name is in memory once.
+        let name = match &node {
+            Node::File(file) => file.name.clone(),
+            Node::Directory(inner) => inner.name.clone().unwrap_or(name),
+        };
         directory.children.insert(name, id);
         directory.changed_ms = line.system_ms();
         self.nodes.insert(id, node);

@@ -207,7 +207,7 @@ impl Decoder {
             Row::File(id, file) => {
                 let file = file.into_owned();
                 let (parent, name) = (file.parent, Some(file.name.clone()));
-                catalog.put(id, parent, name, Node::File(file))
+                catalog.put(id, parent, name, Node::File(Box::new(file)))
             }
         }
     }

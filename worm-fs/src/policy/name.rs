@@ -1,6 +1,7 @@
 //! PURE: which names are accepted, and how paths are written into the ledger.
 
 use std::fmt;
+use std::sync::Arc;
 
 use percent_encoding::AsciiSet;
 use percent_encoding::CONTROLS;
@@ -16,9 +17,10 @@ pub const PATH_BYTES_MAX: usize = 4095;
 /// The directory of each class that shows what was never finished.
 pub const INCOMPLETE: &str = ".incomplete";
 
-/// One component of a path: bytes, as Linux has them.
+/// One component of a path: bytes, as Linux has them. A clone is the same bytes in memory, not
+/// a copy: what is alive and its directory have one name.
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Name(Box<[u8]>);
+pub struct Name(Arc<[u8]>);
 
 impl Name {
     /// Accepts what can be a file's name here.
@@ -46,7 +48,7 @@ impl Name {
 
     /// What sorts before every name, for the beginning of a range.
     pub(crate) fn first() -> Self {
-        Self(Box::default())
+        Self(Arc::default())
     }
 
     /// The bytes of the name.
