@@ -3,6 +3,7 @@
 
 mod facts;
 mod failing;
+mod logs;
 mod workload;
 
 use std::sync::atomic::Ordering;
@@ -40,6 +41,10 @@ max_retention = "14d"
 [class.guest]
 retention = "1h"
 keep_last = 0
+
+[class.logs]
+retention = "7d"
+append_only = true
 "#;
 /// How long the machine was off after a power cut: these take turns.
 const DOWN_MS: [i64; 3] = [0, 3 * HOUR_MS, 30 * HOUR_MS];

@@ -10,6 +10,8 @@ use sha2::Digest as _;
 use system_tests::session::Session;
 use worm_fs::clock::Reading;
 
+use super::logs::Log;
+
 /// From when something may be there, and from when it must.
 #[derive(Clone, Copy, Debug)]
 pub struct Span {
@@ -93,6 +95,7 @@ pub struct Directory {
 pub struct Facts {
     pub files: Vec<File>,
     pub directories: Vec<Directory>,
+    pub log: Log,
     /// The disk lost bytes that were never acknowledged.
     pub incomplete_may_lack_bytes: bool,
     /// What the clocks showed from which moment on.
@@ -141,6 +144,7 @@ impl Facts {
                 return Err(format!("{path} came from nowhere"));
             }
         }
+        self.log.check(worm, moment)?;
         self.check_given_up(&listing, moment)
     }
 

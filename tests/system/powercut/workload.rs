@@ -70,21 +70,42 @@ impl<'a> Work<'a> {
         for name in ["a.sql.gz", "a.sql.gz.sha256", "a.sql.gz.manifest.json"] {
             self.file(&format!("daily/{name}"), 5_000, true, Ending::Commit);
         }
+        self.append(100, true);
+        self.append(200, false);
+        self.record_logs();
+        self.append(40_000, true);
         self.extend("daily/a.sql.gz", "2026-01-30T00:00:00Z");
         self.file("hourly/retried", 5_000, true, Ending::Abort);
         self.file("hourly/retried", 10, true, Ending::Close);
         self.file("hourly/retried", 5_000, true, Ending::Commit);
         self.file("guest/left-open", 70_000, false, Ending::Never);
+        self.append(300, false);
         self.restart(End::Crash);
+        self.append(10, true);
         self.file("guest/brief", 10, false, Ending::Close);
         self.expire();
         self.file("guest/close-1", 300_000, false, Ending::Commit);
         self.unordered("hourly/backward", 300_000, Order::Backward, Ending::Close);
         self.unordered("hourly/cut", 70_000, Order::Cut, Ending::Commit);
         self.together();
+        self.append(500, false);
         self.restart(End::Clean);
+        self.append(20, true);
+        self.append(30, false);
         self.file("hourly/last", 70_000, false, Ending::Close);
         self.file("guest/open-at-the-end", 5_000, true, Ending::Never);
+    }
+
+    fn append(&mut self, length: usize, sync: bool) {
+        let (worm, disk): (&dyn Session, _) = (self.worm, self.disk);
+        self.facts.log.append(worm, disk, length, sync);
+    }
+
+    /// So much time passes that what came to logs goes into the ledger.
+    fn record_logs(&mut self) {
+        self.worm().clock().advance(11_000);
+        self.note_clock();
+        self.worm().fs().record_logs();
     }
 
     fn directory(&mut self, path: &str) {
