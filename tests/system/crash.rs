@@ -1,6 +1,8 @@
-//! Crashes of the real daemon: killed at any moment, with system calls that fail, on a disk without
-//! room. What was acknowledged is there, whole; what was not is nowhere, or incomplete and named so.
+//! Crashes of the real daemon, and of the agent: killed at any moment, with system calls that fail,
+//! on a disk without room. What was acknowledged is there, whole; what was not is nowhere, or
+//! incomplete and named so.
 
+mod agent;
 mod full;
 mod injected;
 mod killed;
