@@ -14,7 +14,7 @@ programs=$(find /usr/lib/postgresql -path '*/bin/initdb' | sort -V | tail -n 1 |
 place=$(mktemp -d "${TMPDIR:-/tmp}/worm-bench-XXXXXX")
 server=
 clean() {
-    [ -z "$server" ] || { kill -INT "$server" && wait "$server" || true; }
+    if [ -n "$server" ] && kill -INT "$server"; then wait "$server" || true; fi
     rm -rf "$place"
 }
 trap clean EXIT
