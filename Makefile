@@ -2,7 +2,7 @@
 # Everything that a machine needs is installed by scripts/setup.sh, which each of them calls first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak bench check build clean
+.PHONY: help setup demo test soak bench deb check build clean
 
 help: ## list the commands
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +34,9 @@ check: setup ## formatting and lints
 # The system tests run the programs of other packages, so these are built first.
 build: setup ## the programs, for testing, in target/debug
 	cargo build --workspace --bins
+
+deb: setup ## the Debian package, in target/debian
+	@scripts/deb.sh
 
 clean: ## remove what was built
 	cargo clean

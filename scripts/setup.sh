@@ -14,7 +14,7 @@ needs=(
     'setfattr attr' 'chattr e2fsprogs' 'setfacl acl' 'perl perl' 'jq jq' 'ps procps'
     'setpriv util-linux' 'unshare util-linux' 'fsfreeze util-linux' 'mount mount' 'losetup mount'
     'mkfs.ext4 e2fsprogs' 'mkfs.xfs xfsprogs' 'mkfs.btrfs btrfs-progs'
-    'shellcheck shellcheck' 'openssl openssl'
+    'shellcheck shellcheck' 'openssl openssl' 'systemd-analyze systemd'
     'dockerd docker.io' 'docker docker.io' 'docker-compose docker-compose' 'mmdebstrap mmdebstrap'
     'slirp4netns slirp4netns' 'ip iproute2' 'nsenter util-linux' 'flock util-linux'
 )

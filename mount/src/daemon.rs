@@ -43,6 +43,8 @@ use crate::run_file::RunFile;
 use crate::sandbox;
 use crate::sandbox::Needs;
 use crate::scrubber::Scrubber;
+use crate::service;
+use crate::service::Service;
 use crate::target;
 use crate::watch::MountTable;
 use crate::watch::Watch;
@@ -134,9 +136,11 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
         say(READY);
         leave_terminal();
     }
+    let service = Service::ready(&plan.mountpoint);
     if housekeeper.is_ok() && recorder.is_ok() && scrubber.is_ok() {
-        wait(&mounts, signals, &watch, &alarms);
+        wait(&mounts, signals, &watch, &alarms, service);
     }
+    service::stopping();
     drop((stop, stop_recording));
     let scrubbing = scrubber.map(drop);
     let descriptors = take_away(mounts, &keeper);
@@ -246,9 +250,16 @@ fn attach(
 }
 
 /// Waits for a signal, or until the first place is not served any more.
-fn wait(mounts: &Mounts, mut signals: Signals, watch: &Watch, alarms: &Alarms) {
+fn wait(
+    mounts: &Mounts,
+    mut signals: Signals,
+    watch: &Watch,
+    alarms: &Alarms,
+    mut service: Service,
+) {
     let mut changed: Option<Instant> = None;
     loop {
+        service.alive(alarms);
         if let Some(signal) = signals.pending().next() {
             tracing::info!(signal, "told to end");
             return;

@@ -1,5 +1,6 @@
 //! `worm mount`: checks what was asked, and starts the daemon in the foreground or behind it.
 
+use std::ffi::OsString;
 use std::io::BufRead as _;
 use std::io::BufReader;
 use std::path::Path;
@@ -20,6 +21,8 @@ use crate::daemon::Host;
 use crate::daemon::Plan;
 use crate::keeper::Keeper;
 use crate::key;
+use crate::names;
+use crate::names::Kind;
 use crate::outcome::Exit;
 use crate::outcome::Failure;
 use crate::outcome::Outcome;
@@ -34,9 +37,10 @@ use crate::watch::MountTable;
 const CONFIG: &str = "/etc/worm/worm.toml";
 
 /// Runs `worm mount`.
-pub(crate) fn run(args: &MountArgs) -> Outcome {
+/// `words` is the command line that `args` was made of.
+pub(crate) fn run(args: &MountArgs, words: &[OsString]) -> Outcome {
     if !args.foreground && !args.report_ready {
-        return behind();
+        return behind(words);
     }
     let args = &with_absolute_paths(args)?;
     let done = ask(args).and_then(|asked| {
@@ -62,12 +66,13 @@ fn with_absolute_paths(args: &MountArgs) -> Outcome<MountArgs> {
 }
 
 /// Starts the daemon as a process of its own and waits until its mount answers.
-fn behind() -> Outcome {
+fn behind(words: &[OsString]) -> Outcome {
     let doing = "start the daemon";
     let program = std::env::current_exe().map_err(Failure::doing(doing))?;
     let mut daemon = std::process::Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .arg("--report-ready")
+        .args(["mount", "--report-ready"])
+        // The program's name and the command.
+        .args(words.iter().skip(2))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -106,7 +111,8 @@ fn ask(args: &MountArgs) -> Outcome<Asked> {
         Some(_) => config.with_logs().map_err(|what| Failure::new(Exit::Usage, what))?,
         None => config,
     };
-    let view_group = group(&args.view_group)?;
+    let view_group = names::number(Kind::Group, &args.view_group);
+    let view_group = view_group.map_err(|what| Failure::new(Exit::Usage, what))?;
     device()?;
     let (store, mountpoint) = (resolve(&args.store)?, resolve(&args.mountpoint)?);
     let [view, logs] = [&args.view, &args.logs].map(|path| path.as_deref().map(resolve));
@@ -226,25 +232,14 @@ fn config(path: Option<&Path>) -> Outcome<Config> {
     let wrong =
         |what: String| Failure::new(Exit::Usage, format_args!("{}: {what}", path.display()));
     match std::fs::read_to_string(path) {
-        Ok(text) => Config::parse(&text).map_err(|what| wrong(what.trim().replace('\n', " "))),
+        Ok(text) => names::with_numbers(text, names::number)
+            .and_then(|text| Config::parse(&text))
+            .map_err(|what| wrong(what.trim().replace('\n', " "))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must => {
             Ok(Config::default())
         }
         Err(error) => Err(wrong(error.to_string())),
     }
-}
-
-/// A group by its name or number.
-fn group(text: &str) -> Outcome<u32> {
-    if let Ok(number) = text.parse() {
-        return Ok(number);
-    }
-    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let number = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(text)).then(|| fields.nth(1)?.parse().ok()).flatten()
-    });
-    number.ok_or_else(|| Failure::new(Exit::Usage, format_args!("there is no group {text:?}")))
 }
 
 /// Whether FUSE can be used here at all.

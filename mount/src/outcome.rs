@@ -95,11 +95,15 @@ pub(crate) fn report(done: Outcome) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // With standard error closed there is nobody to tell.
-            drop(writeln!(std::io::stderr(), "worm: {}", failure.message));
+            complain(&failure.message);
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Prints what failed. With standard error closed there is nobody to tell.
+pub(crate) fn complain(message: &str) {
+    drop(writeln!(std::io::stderr(), "worm: {message}"));
 }
 
 /// Prints a line on standard output. A reader that went away is not a failure.
