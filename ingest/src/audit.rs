@@ -9,6 +9,8 @@ use std::io;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -30,6 +32,9 @@ pub struct Record {
     pub class: String,
     /// The database; the one asked for until the server told its name.
     pub database: String,
+    /// The directory of the database in the class, where each has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
     /// `ok`, `suspect` (sealed, but it does not look like those before it), `failed`, `refused`
     /// (nothing was written), `deadline` or `cancelled`.
     pub outcome: &'static str,
@@ -87,6 +92,7 @@ impl Record {
             run_id: run_id.to_owned(),
             class: class.to_owned(),
             database: database.to_owned(),
+            folder: None,
             outcome: "",
             exit: 0,
             duration_ms: 0,
@@ -112,16 +118,22 @@ impl Record {
             Exit::Done | Exit::Partial => "ok",
             // With a name something was written: the mount went away later.
             Exit::NotWriteOnce if self.name.is_some() => "failed",
-            Exit::Usage | Exit::Preflight | Exit::Busy | Exit::Unreachable | Exit::NotWriteOnce => {
-                "refused"
-            }
+            Exit::Usage
+            | Exit::NotFound
+            | Exit::Preflight
+            | Exit::Busy
+            | Exit::Unreachable
+            | Exit::NotWriteOnce => "refused",
             Exit::Cancelled => "cancelled",
             Exit::Failed if matches!(error, Some(Error::Deadline { .. })) => "deadline",
-            Exit::Failed | Exit::NotFound | Exit::Verification => "failed",
+            Exit::Failed | Exit::Verification => "failed",
         };
         self.error = error.map(|error| Problem { code: error.code(), message: error.to_string() });
     }
 }
+
+/// Held while a line is written.
+static APPENDING: Mutex<()> = Mutex::new(());
 
 /// Makes sure, before anything is done, that the line can be written at the end.
 pub(crate) fn check(path: &Path) -> io::Result<()> {
@@ -130,6 +142,8 @@ pub(crate) fn check(path: &Path) -> io::Result<()> {
 
 /// Adds the line of a run.
 pub(crate) fn append(path: &Path, record: &Record) -> io::Result<()> {
+    // Several databases may end at the same moment.
+    let _turn = APPENDING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut file = open(path)?;
     let mut line = serde_json::to_vec(record)?;
     line.push(b'\n');

@@ -18,6 +18,7 @@ use crate::audit::Record;
 use crate::carry;
 use crate::carry::Carrier;
 use crate::config::Config;
+use crate::connect::Target;
 use crate::error::Error;
 use crate::inventory;
 use crate::job::Part;
@@ -52,14 +53,22 @@ pub(crate) struct Order {
     pub(crate) run_id: String,
     /// When that began: the name of the backup.
     pub(crate) now: Timestamp,
+    /// The database.
+    pub(crate) target: Target,
+    /// Its directory in the class, where each has its own.
+    pub(crate) folder: Option<String>,
+    /// Show no progress, since others would write over it.
+    pub(crate) quiet: bool,
 }
 
 /// Makes one dump and seals it in every class. There is one part for each class, in their order.
 ///
 /// `cancelled` turns true when it is to stop.
 pub(crate) async fn run(order: Order, cancelled: watch::Receiver<bool>) -> Vec<Part> {
-    let database = &order.config.target.database;
-    let record = |class| Record::begun(order.now, &order.run_id, class, database);
+    let record = |class| Record {
+        folder: order.folder.clone(),
+        ..Record::begun(order.now, &order.run_id, class, &order.target.database)
+    };
     let parts = order.classes.iter().map(|class| Part { record: record(class), error: None });
     let mut run = Run { parts: parts.collect(), cancelled, order: &order, suspicions: None };
     if let Err(error) = run.attempt().await {
@@ -97,6 +106,9 @@ struct Dumped {
 impl Run<'_> {
     /// An error befalls all parts that have none of their own yet.
     async fn attempt(&mut self) -> Result<(), Error> {
+        if *self.cancelled.borrow() {
+            return Err(Error::Cancelled);
+        }
         let config = &self.order.config;
         let seats = self.take_seats();
         if seats.is_empty() {
@@ -105,7 +117,7 @@ impl Run<'_> {
         audit::check(&config.audit_log)
             .map_err(|source| Error::AuditUnwritable { path: config.audit_log.clone(), source })?;
         carry::check(&config.shape)?;
-        let (target, around) = (config.target.clone(), config.around.clone());
+        let (target, around) = (self.order.target.clone(), config.around.clone());
         let directory = config.client_directory.clone();
         let source = Postgres::new(target, around, directory, config.lock_wait_timeout);
         let mut source = source.waiting(config.wait);
@@ -117,6 +129,10 @@ impl Run<'_> {
             part.record.database.clone_from(&facts.database);
         }
 
+        let seats = self.enter(seats);
+        if seats.is_empty() {
+            return Ok(());
+        }
         let tee = self.create(&seats)?;
         if tee.name().is_none() {
             self.give_up(&seats, tee);
@@ -127,6 +143,7 @@ impl Run<'_> {
             facts: &facts,
             shape: &config.shape,
             patience: config.stall_timeout,
+            quiet: self.order.quiet,
             cancelled: &mut self.cancelled,
         };
         let (proven, streamed, tee) = match carrier.carry(tee).await {
@@ -163,6 +180,19 @@ impl Run<'_> {
             }
         }
         seats
+    }
+
+    /// Goes into the directory of the database, where each has its own.
+    fn enter(&mut self, seats: Vec<Seat>) -> Vec<Seat> {
+        let Some(folder) = &self.order.folder else { return seats };
+        let mut inside = Vec::with_capacity(seats.len());
+        for Seat { part, class } in seats {
+            match class.folder(folder) {
+                Ok(class) => inside.push(Seat { part, class: Arc::new(class) }),
+                Err(error) => self.parts[part].error = Some(Arc::new(error.into())),
+            }
+        }
+        inside
     }
 
     /// Takes the first name that is free in all classes.

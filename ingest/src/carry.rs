@@ -74,6 +74,8 @@ pub(crate) struct Carrier<'run, S> {
     pub(crate) shape: &'run Arc<Shape>,
     /// How long nothing may move.
     pub(crate) patience: Duration,
+    /// Show no progress, since others would write over it.
+    pub(crate) quiet: bool,
     pub(crate) cancelled: &'run mut watch::Receiver<bool>,
 }
 
@@ -275,7 +277,7 @@ impl<S: Source> Carrier<'_, S> {
             done = work => Ok(done),
             () = stopped(self.cancelled) => Err(Stop::Cancelled),
             () = progress::stalled(progress, self.patience) => Err(Stop::Stalled(self.patience)),
-            never = progress::show(progress) => match never {},
+            never = progress::show(progress), if !self.quiet => match never {},
         }
     }
 

@@ -19,6 +19,7 @@ use crate::settings::table;
 use crate::shape::Asked;
 use crate::shape::Shape;
 use crate::tripwire::Limits;
+use crate::source::databases::Databases;
 
 /// Settings that make sense together.
 #[derive(Debug)]
@@ -42,6 +43,9 @@ pub struct Config {
     pub(crate) tripwires: Limits,
     /// Who is told how runs begin and end.
     pub(crate) receivers: Receivers,
+    pub(crate) databases: Databases,
+    /// So many databases at the same time, at least one.
+    pub(crate) parallel: usize,
     pub(crate) target: Target,
     pub(crate) around: Surroundings,
 }
@@ -62,6 +66,9 @@ impl fmt::Display for Config {
 
 /// In seconds. The server takes its timeouts as milliseconds of 31 bits.
 const LONGEST_WAIT: u64 = 2_000_000;
+
+/// More would only wait for each other.
+const MOST_PARALLEL: usize = 64;
 
 impl Config {
     /// What these settings mean for a backup into `classes`.
@@ -94,6 +101,21 @@ impl Config {
         &self.target.database
     }
 
+    /// The database of `run` and `next`. What was sealed of several is not looked at yet.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] when several are meant.
+    pub fn one_database(&self) -> Result<&str, Error> {
+        match &self.databases {
+            Databases::One => Ok(self.database()),
+            Databases::Several(_) => Err(Error::Usage(
+                "run and next know one database only: for several, start `worm-ingest backup` by \
+                 cron, or a service for each database"
+                    .to_owned(),
+            )),
+        }
+    }
+
     pub(crate) fn within(
         classes: Vec<String>,
         settings: &Settings,
@@ -111,6 +133,19 @@ impl Config {
                 return Err(Error::Usage(format!("class {class} is named twice")));
             }
         }
+        let (databases, single) = Databases::of(
+            settings.list(&table::DATABASE),
+            settings.list(&table::EXCLUDE_DATABASE),
+            settings.switch(&table::ALL_DATABASES)?,
+        )
+        .map_err(Error::Usage)?;
+        let mut target = Target::resolve(settings, &around)?;
+        if let Some(database) = single {
+            target.database = database;
+        }
+        let parallel = settings.parse(&table::PARALLEL, "1 to 64 are wanted", |text| {
+            text.parse().ok().filter(|number| (1..=MOST_PARALLEL).contains(number))
+        })?;
         Ok(Self {
             classes,
             backups,
@@ -128,7 +163,9 @@ impl Config {
                 .each(&table::TRIPWIRE, "CODE=NUMBER or CODE=off is wanted", Limits::with)?
                 .unwrap_or(Limits::DEFAULT),
             receivers: receivers(settings)?,
-            target: Target::resolve(settings, &around)?,
+            databases,
+            parallel: parallel.unwrap_or(1),
+            target,
             around,
         })
     }
@@ -237,6 +274,22 @@ mod tests {
         assert_eq!(config(&["hourly", "daily"]).unwrap().classes, ["hourly", "daily"]);
         let error = config(&["hourly", "daily", "hourly"]).unwrap_err();
         assert_eq!(error.exit().number(), 2);
+    }
+
+    #[test]
+    fn a_single_name_is_the_database_of_the_connection() {
+        let config = config(&["hourly", "--database", "app"]).unwrap();
+        assert_eq!(config.target.database, "app");
+        assert!(matches!(config.databases, Databases::One));
+        let two =
+            self::config(&["hourly", "--database=a", "--database=b", "--parallel=2"]).unwrap();
+        assert!(matches!(two.databases, Databases::Several(_)));
+        assert_eq!(two.one_database().unwrap_err().exit().number(), 2);
+        assert_eq!((two.parallel, two.target.database.as_str()), (2, "me"));
+        for wrong in [&["--parallel=0"][..], &["--all-databases", "--database=a"]] {
+            let error = self::config(&[&["hourly"], wrong].concat()).unwrap_err();
+            assert_eq!(error.exit().number(), 2, "{wrong:?}");
+        }
     }
 
     #[test]

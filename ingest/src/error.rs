@@ -80,6 +80,15 @@ pub enum Error {
         /// What was heard.
         message: String,
     },
+    /// Nothing is called so.
+    #[error(
+        "no database is called {wanted} that allows connections and is no template: see \
+         `psql --list`, and --database, --exclude-database and --all-databases"
+    )]
+    NoDatabase {
+        /// The name or pattern.
+        wanted: String,
+    },
     /// No client can dump this server.
     #[error(
         "no pg_dump for server version {server} (found: {found}): install a PostgreSQL client at \
@@ -268,6 +277,7 @@ impl Error {
             | Self::Scratch { .. }
             | Self::ScratchOnDisk { .. } => Exit::Preflight,
             Self::AuditLost { .. } | Self::Suspect { .. } => Exit::Partial,
+            Self::NoDatabase { .. } => Exit::NotFound,
             Self::Busy { .. } => Exit::Busy,
             Self::NotFound(_) => Exit::NotFound,
             Self::Unreachable { .. } => Exit::Unreachable,
@@ -292,8 +302,8 @@ impl Error {
     pub(crate) fn may_have_written(&self) -> bool {
         match self.exit() {
             Exit::Usage
-            | Exit::Preflight
             | Exit::NotFound
+            | Exit::Preflight
             | Exit::Busy
             | Exit::Unreachable
             | Exit::NotWriteOnce => false,
@@ -325,6 +335,7 @@ impl Error {
             Self::Untrusted { .. } => "database.untrusted",
             Self::LoginRefused { .. } => "database.refused",
             Self::Query { .. } => "database.query",
+            Self::NoDatabase { .. } => "database.none",
             Self::NoClient { .. } => "client.missing",
             Self::OldClient { .. } => "client.old",
             Self::NoRestorer { .. } => "client.no_pg_restore",

@@ -3,6 +3,8 @@
 //! `worm-ingest backup` and the service both begin here. A database is dumped once, whatever the
 //! number of its classes; each class has a file, a manifest and a line in the audit log of its own.
 
+mod several;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -18,6 +20,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::lock;
 use crate::notify::Notifier;
+use crate::source::databases::Databases;
 
 /// What one invocation is to do.
 #[derive(Clone, Debug)]
@@ -92,11 +95,30 @@ pub async fn run(job: &Job, cancelled: watch::Receiver<bool>) -> Outcome {
         classes: job.classes.clone(),
         run_id: format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%.3fZ"), std::process::id()),
         now,
+        target: job.config.target.clone(),
+        folder: None,
+        quiet: false,
     };
     let notifier = Notifier::begin(&job.config.receivers, &job.classes);
-    let outcome = Outcome { parts: one(order, cancelled).await };
+    let parts = match &job.config.databases {
+        Databases::One => one(order, cancelled).await,
+        Databases::Several(selection) => several::run(order, selection, cancelled).await,
+    };
+    let outcome = Outcome { parts };
     notifier.end(&outcome).await;
     outcome
+}
+
+/// The parts of a database that nothing could be done about, each with its line.
+fn refused(order: &Order, database: &str, error: Error) -> Vec<Part> {
+    let error = Arc::new(error);
+    let part = |class: &String| {
+        let record = Record::begun(order.now, &order.run_id, class, database);
+        let mut part = Part { record, error: Some(Arc::clone(&error)) };
+        note(&order.config, &mut part);
+        part
+    };
+    order.classes.iter().map(part).collect()
 }
 
 /// One database into its classes, and into the audit log.
@@ -141,6 +163,10 @@ async fn stopped(cancelled: &mut watch::Receiver<bool>) {
 
 /// Backs it up when nobody else does.
 async fn alone(order: Order, mut cancelled: watch::Receiver<bool>) -> Vec<Part> {
+    // Of several databases the job has the lock, for all of them.
+    if order.folder.is_some() {
+        return backup::run(order, cancelled).await;
+    }
     let config = &order.config;
     let locked = tokio::select! {
         locked = lock::for_run(config) => locked,

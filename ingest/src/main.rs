@@ -104,14 +104,14 @@ fn next(
     json: bool,
 ) -> Result<String, Error> {
     let config = Config::new(Vec::new(), settings, environment)?;
-    let schedule = service::schedule(settings, config.database())?;
+    let schedule = service::schedule(settings, config.one_database()?)?;
     let runs = schedule.next(Timestamp::now(), count.into());
     summary::runs(&runs, &schedule.zone, json).map_err(|error| Error::Internal(error.to_string()))
 }
 
 fn serve(settings: &Settings, environment: &Environment, format: LogFormat) -> ExitCode {
     let result = Config::new(Vec::new(), settings, environment).and_then(|config| {
-        let schedule = service::schedule(settings, config.database())?;
+        let schedule = service::schedule(settings, config.one_database()?)?;
         let runtime = runtime()?;
         let exit = runtime.block_on(async {
             let stop = until_signal().and_then(|stop| ignore_hangup().map(|()| stop));

@@ -3,6 +3,8 @@
 //! A backup is whole when its manifest exists, so the manifest is always written last. It says
 //! everything that a restore needs to know and to check.
 
+pub mod folder;
+
 use std::str::FromStr;
 
 use jiff::Timestamp;

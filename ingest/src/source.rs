@@ -4,6 +4,7 @@
 
 pub(crate) mod child;
 pub(crate) mod client;
+pub(crate) mod databases;
 pub mod leash;
 pub(crate) mod postgres;
 

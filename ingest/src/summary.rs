@@ -25,8 +25,9 @@ pub fn line(record: &Record) -> String {
     let raw = record.raw_bytes.unwrap_or_default();
     let elapsed = Duration::from_millis(record.duration_ms);
     let mut line = format!(
-        "{}/{}: {} of SQL in {}, {} tables, {} rows, {}.{} s ({}/s), ",
+        "{}/{}{}: {} of SQL in {}, {} tables, {} rows, {}.{} s ({}/s), ",
         record.class,
+        record.folder.as_ref().map(|folder| format!("{folder}/")).unwrap_or_default(),
         record.name.as_deref().unwrap_or_default(),
         bytes(raw),
         bytes(record.bytes.unwrap_or_default()),

@@ -177,6 +177,32 @@ impl Class {
         Ok(class)
     }
 
+    /// The directory of one database in the class. Made if it is not there yet.
+    pub(crate) fn folder(&self, name: &str) -> Result<Self, VaultError> {
+        let path = self.path.join(name);
+        let failed = |doing| {
+            let path = path.clone();
+            move |errno: Errno| VaultError::io(doing, path, errno.into())
+        };
+        match rustix::fs::mkdirat(&self.fd, name, Mode::from_raw_mode(0o750)) {
+            Ok(()) => rustix::fs::fsync(&self.fd).map_err(failed("sync the directory above"))?,
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(failed("make the directory")(errno)),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, name, flags, Mode::empty())
+            .map_err(failed("open the directory"))?;
+        if kind_of(&fd, &path, self.kind == Kind::Plain)? != self.kind {
+            let why = "it belongs to another file system than its class".to_owned();
+            return Err(not_write_once(&path, why));
+        }
+        let folder = Self { fd, path, kind: self.kind.clone() };
+        if folder.kind == Kind::Plain {
+            draft::sweep(&folder);
+        }
+        Ok(folder)
+    }
+
     /// What holds it.
     pub(crate) fn kind(&self) -> &Kind {
         &self.kind
@@ -234,6 +260,13 @@ impl Class {
             Err(errno) => Err(VaultError::io("look at", self.path.join(name), errno.into())),
         }
     }
+}
+
+/// Whether a backup could be called so in a directory, which need not exist yet. Only a look: what
+/// cannot be looked at is found out when the file is made.
+pub(crate) fn is_free(directory: &Path, name: &str) -> bool {
+    let taken = |suffix| directory.join(format!("{name}{suffix}")).symlink_metadata().is_ok();
+    !["", DIGEST_SUFFIX, MANIFEST_SUFFIX].into_iter().any(taken)
 }
 
 /// Opens a directory. A class may be a link on a plain file system; the mount knows none.

@@ -189,6 +189,36 @@ settings! {
         form: Form::Text("SECONDS"),
         default: Some("30"),
     }
+    /// A database, or a pattern of databases such as app_*; may be given more than once. A single name
+    /// is that database alone; otherwise each has a directory of its own in the class.
+    DATABASE {
+        name: "database",
+        section: Section::Dump,
+        variables: &["WORM_DATABASE"],
+        form: Form::List("NAME|PATTERN"),
+    }
+    /// Leave these databases out, where a pattern or --all-databases would take them.
+    EXCLUDE_DATABASE {
+        name: "exclude-database",
+        section: Section::Dump,
+        variables: &["WORM_EXCLUDE_DATABASE"],
+        form: Form::List("NAME|PATTERN"),
+    }
+    /// All databases that allow connections and are no templates, each with a directory of its own.
+    ALL_DATABASES {
+        name: "all-databases",
+        section: Section::Dump,
+        variables: &["WORM_ALL_DATABASES"],
+        form: Form::Switch,
+    }
+    /// So many databases at the same time.
+    PARALLEL {
+        name: "parallel",
+        section: Section::Dump,
+        variables: &["WORM_PARALLEL"],
+        form: Form::Text("NUMBER"),
+        default: Some("1"),
+    }
     /// What pg_dump writes: plain (SQL), custom (one archive), or directory (files, dumped by --jobs
     /// at once and packed as one tar file).
     FORMAT {

@@ -16,6 +16,7 @@ use super::child::Launch;
 use super::child::Running;
 use super::client;
 use super::client::Client;
+use crate::config::Config;
 use crate::connect::ConnectError;
 use crate::connect::Secret;
 use crate::connect::Surroundings;
@@ -93,7 +94,40 @@ pub(crate) struct Postgres {
     client: Option<Client>,
 }
 
+/// As `pg_dumpall` chooses; a database of limit -2 was being removed when something stopped it.
+const DATABASES: &str = "SELECT datname::text FROM pg_catalog.pg_database \
+     WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2 ORDER BY 1";
+
+/// Where to ask which databases there are, after the one of the connection.
+const EVERYWHERE: [&str; 2] = ["postgres", "template1"];
+
 impl Postgres {
+    /// The databases of the server that allow connections, without templates.
+    pub(crate) async fn databases(config: &Config) -> Result<Vec<String>, Error> {
+        let mut result = Err(Error::NoDatabase { wanted: config.target.database.clone() });
+        let names = [config.target.database.as_str()].into_iter().chain(EVERYWHERE);
+        for database in names {
+            let target = Target { database: database.to_owned(), ..config.target.clone() };
+            let asked = Self::new(target, config.around.clone(), None, config.lock_wait_timeout);
+            result = asked.ask_databases().await;
+            // The first need not exist, and not everybody may use the second.
+            if !matches!(result, Err(Error::LoginRefused { .. })) {
+                break;
+            }
+        }
+        result
+    }
+
+    async fn ask_databases(&self) -> Result<Vec<String>, Error> {
+        let session = self.connect().await?;
+        let rows = tokio::time::timeout(PATIENCE, session.query(DATABASES, &[]))
+            .await
+            .map_err(|_elapsed| self.unreachable("it stopped answering".to_owned()))?
+            .map_err(|error| self.query_failed(&error))?;
+        let names: Result<_, _> = rows.iter().map(|row| row.try_get(0)).collect();
+        names.map_err(|error| self.query_failed(&error))
+    }
+
     /// The database at `target`; `pg_dump` is looked for in `client_directory` only, if given.
     pub(crate) fn new(
         target: Target,
@@ -147,6 +181,14 @@ impl Postgres {
         }
     }
 
+    /// Why a question was not answered.
+    fn query_failed(&self, error: &tokio_postgres::Error) -> Error {
+        match error.as_db_error() {
+            Some(answer) => Error::Query { message: answer.message().to_owned() },
+            None => self.refused(Failure::of(error)),
+        }
+    }
+
     fn server(&self) -> String {
         format!("{}:{}", self.target.host, self.target.port)
     }
@@ -186,10 +228,7 @@ impl Source for Postgres {
         let facts = tokio::time::timeout(PATIENCE, read_facts(&session))
             .await
             .map_err(|_elapsed| self.unreachable("it stopped answering".to_owned()))?
-            .map_err(|error| match error.as_db_error() {
-                Some(answer) => Error::Query { message: answer.message().to_owned() },
-                None => self.refused(Failure::of(&error)),
-            })?;
+            .map_err(|error| self.query_failed(&error))?;
         self.session = Some(session);
         refuse_hidden_rows(&facts.tables)?;
         let client = self.find_client(&facts, shape).await?;

@@ -5,6 +5,7 @@
 
 mod broken;
 mod classes;
+mod databases;
 mod formats;
 mod listener;
 mod outside;

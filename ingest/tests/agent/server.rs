@@ -45,6 +45,11 @@ impl Server {
         })
     }
 
+    /// A server that no other test uses.
+    pub(crate) fn alone() -> Self {
+        Self::start()
+    }
+
     fn start() -> Self {
         Self::serve(Self::made("local all secretive scram-sha-256\n"), PORT, &[])
     }
