@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use jiff::civil::DateTime;
 use worm_ingest::manifest::DIGEST_SUFFIX;
 use worm_ingest::manifest::MANIFEST_SUFFIX;
+use worm_ingest::manifest::folder::is_date;
 use worm_ingest::name::BackupName;
 
 /// The three files of a backup.
@@ -42,13 +43,16 @@ impl Role {
     }
 }
 
-/// A directory that holds backups: `daily` in a mount, `daily/2026-01-18` in a mirror.
+/// A directory that holds backups: `daily` in a mount, `daily/2026-01-18` in a mirror; below it, where
+/// each database has its own, that of the database.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Folder {
     /// The retention class.
     pub class: String,
     /// The day, in a mirror.
     pub date: Option<String>,
+    /// The directory of the database, where each has its own.
+    pub database: Option<String>,
 }
 
 impl Folder {
@@ -57,7 +61,17 @@ impl Folder {
     pub fn path(&self) -> PathBuf {
         let mut path = PathBuf::from(&self.class);
         path.extend(&self.date);
+        path.extend(&self.database);
         path
+    }
+
+    /// Reads the path of a directory below a view or a mirror.
+    fn parse(path: &str) -> Option<Self> {
+        let mut names = path.split('/').map(str::to_owned).peekable();
+        let class = names.next()?;
+        let date = names.next_if(|name| is_date(name));
+        let database = names.next();
+        names.next().is_none().then_some(Self { class, date, database })
     }
 }
 
@@ -87,7 +101,7 @@ impl Backup {
     /// Where this backup belongs in a mirror.
     #[must_use]
     pub fn mirrored(&self) -> Folder {
-        Folder { class: self.folder.class.clone(), date: Some(self.name.date().to_owned()) }
+        Folder { date: Some(self.name.date().to_owned()), ..self.folder.clone() }
     }
 }
 
@@ -123,16 +137,27 @@ impl Catalog {
         catalog
     }
 
-    /// The newest complete backup by name, of `class` or of all, and the newest that is not named for
-    /// a time after `limit`: what was made while a clock was wrong would be the latest for years.
+    /// Those of one class, or all.
     #[must_use]
-    pub fn latest(&self, class: Option<&str>, limit: DateTime) -> Latest<'_> {
-        let of_class = |backup: &&Backup| class.is_none_or(|class| class == backup.folder.class);
+    pub fn of_class(mut self, class: Option<&str>) -> Self {
+        self.complete.retain(|backup| class.is_none_or(|class| class == backup.folder.class));
+        self
+    }
+
+    /// The newest backup of each directory of a database, and the newest of those that have none.
+    #[must_use]
+    pub fn newest_of_each(&self) -> Vec<&Backup> {
+        let newest: BTreeMap<&Option<String>, &Backup> =
+            self.complete.iter().map(|backup| (&backup.folder.database, backup)).collect();
+        newest.into_values().collect()
+    }
+
+    /// The newest complete backup by name, and the newest that is not named for a time after
+    /// `limit`: what was made while a clock was wrong would be the latest for years.
+    #[must_use]
+    pub fn latest(&self, limit: DateTime) -> Latest<'_> {
         let plausible = |backup: &&Backup| backup.name.moment() <= limit;
-        Latest {
-            plausible: self.complete.iter().rev().filter(of_class).find(plausible),
-            newest: self.complete.iter().rfind(of_class),
-        }
+        Latest { plausible: self.complete.iter().rfind(plausible), newest: self.complete.last() }
     }
 }
 
@@ -141,8 +166,7 @@ impl Catalog {
 #[must_use]
 pub fn keys_of(path: &str) -> Option<[String; 3]> {
     let (folder, name) = path.rsplit_once('/')?;
-    let class = folder.split('/').next()?.to_owned();
-    let backup = Backup { folder: Folder { class, date: None }, name: BackupName::parse(name)? };
+    let backup = Backup { folder: Folder::parse(folder)?, name: BackupName::parse(name)? };
     let folder = backup.mirrored().path();
     Some(Role::ALL.map(|role| folder.join(role.of(&backup.name)).to_string_lossy().into_owned()))
 }
@@ -170,7 +194,8 @@ mod tests {
     use super::*;
 
     fn found(class: &str, date: Option<&str>, name: &str) -> Found {
-        let folder = Folder { class: class.to_owned(), date: date.map(str::to_owned) };
+        let date = date.map(str::to_owned);
+        let folder = Folder { class: class.to_owned(), date, database: None };
         Found { folder, name: name.to_owned(), bytes: 1, modified: 0 }
     }
 
@@ -250,13 +275,56 @@ mod tests {
         ]
         .concat();
         let catalog = Catalog::of(&listing);
-        let latest = |class| catalog.latest(class, jiff::civil::date(2026, 1, 19).at(0, 0, 0, 0));
-        assert_eq!(latest(None).newest.unwrap().folder.class, "hourly");
-        assert_eq!(latest(None).newest, latest(None).plausible);
-        assert_eq!(latest(Some("daily")).newest.unwrap().folder.class, "daily");
-        assert_eq!(latest(Some("weekly")).newest, None);
-        let early = catalog.latest(None, jiff::civil::date(2026, 1, 18).at(0, 30, 0, 0));
+        let of = |class| catalog.clone().of_class(class);
+        let limit = jiff::civil::date(2026, 1, 19).at(0, 0, 0, 0);
+        let all = of(None);
+        assert_eq!(all.latest(limit).newest.unwrap().folder.class, "hourly");
+        assert_eq!(all.latest(limit).newest, all.latest(limit).plausible);
+        assert_eq!(of(Some("daily")).latest(limit).newest.unwrap().folder.class, "daily");
+        assert_eq!(of(Some("weekly")).latest(limit).newest, None);
+        let early = catalog.latest(jiff::civil::date(2026, 1, 18).at(0, 30, 0, 0));
         assert_eq!(early.newest.unwrap().folder.class, "hourly");
         assert_eq!(early.plausible.unwrap().folder.class, "daily");
+    }
+
+    #[test]
+    fn each_database_has_a_directory_of_its_own() {
+        let of = |database: Option<&str>, stamp| {
+            let mut found = triple("daily", None, stamp);
+            for file in &mut found {
+                file.folder.database = database.map(str::to_owned);
+            }
+            found
+        };
+        let listing = [
+            of(Some("app"), "2026-01-18_00-00-00"),
+            of(Some("crm"), "2026-01-18_00-00-00"),
+            of(Some("app"), "2026-01-19_00-00-00"),
+            of(None, "2026-01-17_00-00-00"),
+        ]
+        .concat();
+        let catalog = Catalog::of(&listing);
+        let mirrored: Vec<String> = catalog
+            .newest_of_each()
+            .into_iter()
+            .map(|backup| backup.mirrored().path().to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(mirrored, ["daily/2026-01-17", "daily/2026-01-19/app", "daily/2026-01-18/crm"]);
+    }
+
+    #[test]
+    fn the_names_in_a_mirror_follow_from_those_in_a_mount() {
+        let name = "2026-01-18_00-00-00.sql.gz";
+        for (folder, mirrored) in [
+            ("daily", "daily/2026-01-18"),
+            ("daily/2026-01-18", "daily/2026-01-18"),
+            ("daily/app", "daily/2026-01-18/app"),
+            ("daily/2026-01-18/app", "daily/2026-01-18/app"),
+        ] {
+            let keys = keys_of(&format!("{folder}/{name}")).unwrap();
+            assert_eq!(keys[0], format!("{mirrored}/{name}"));
+        }
+        assert_eq!(keys_of(&format!("daily/2026-01-18/app/x/{name}")), None);
+        assert_eq!(keys_of(&format!("daily/app/x/{name}")), None);
     }
 }

@@ -135,6 +135,9 @@ pub struct RestoreArgs {
     /// The latest of this class only
     #[arg(long, env = "WORM_CLASS")]
     pub class: Option<String>,
+    /// The latest of this database only. Needed where there are backups of several
+    #[arg(long, value_name = "NAME")]
+    pub database: Option<String>,
     /// The audit log
     #[arg(
         long,

@@ -97,8 +97,8 @@ pub struct RestoreConfig {
 /// Which backup is meant.
 #[derive(Debug)]
 pub(crate) enum Selector {
-    /// The newest complete one below `from`, of one class or of all.
-    Latest { from: PathBuf, class: Option<String> },
+    /// The newest complete one below `from`, of one class or of all, of one database or of the only.
+    Latest { from: PathBuf, class: Option<String>, database: Option<String> },
     /// This dump, or the one that this manifest is of.
     Path(PathBuf),
 }
@@ -113,7 +113,14 @@ impl TryFrom<RestoreArgs> for RestoreConfig {
             _ => std::env::var(name).ok().filter(|value| !value.is_empty()),
         })?;
         let backup = match args.backup.as_str() {
-            "latest" => Selector::Latest { from: args.from, class: args.class },
+            "latest" => {
+                Selector::Latest { from: args.from, class: args.class, database: args.database }
+            }
+            _path if args.database.is_some() => {
+                let both =
+                    "--database goes with `latest`: a path says itself which backup is meant";
+                return Err(Error::Usage(both.to_owned()));
+            }
             path => Selector::Path(path.into()),
         };
         let identities = Arc::new(Identities::read(&args.identity)?);

@@ -12,6 +12,7 @@ use rustix::fs::CWD;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use worm_ingest::manifest::folder::is_date;
 
 use crate::catalog::Folder;
 use crate::catalog::Found;
@@ -59,15 +60,26 @@ impl View {
         let mut listing = Vec::new();
         for class in classes.into_iter().filter(|known| class.is_none_or(|class| class == known)) {
             let path = self.root.join(&class);
-            let store = File::open(&path)
-                .and_then(|dir| attribute(&dir, STORE))
-                .map_err(Error::io(format!("read {}", path.display())))?;
-            if store != self.store {
-                return Err(Error::NotWriteOnce(path));
+            let mut folders = vec![Folder { class: class.clone(), date: None, database: None }];
+            folders.extend(directories(&path)?.into_iter().map(|database| Folder {
+                class: class.clone(),
+                date: None,
+                database: Some(database),
+            }));
+            for folder in folders {
+                self.check_store(&self.root.join(folder.path()))?;
+                list_folder(&self.root, folder, &mut listing)?;
             }
-            list_folder(&self.root, Folder { class, date: None }, &mut listing)?;
         }
         Ok(listing)
+    }
+
+    /// Makes sure that a directory belongs to what we look at.
+    fn check_store(&self, path: &Path) -> Result<()> {
+        let store = File::open(path)
+            .and_then(|dir| attribute(&dir, STORE))
+            .map_err(Error::io(format!("read {}", path.display())))?;
+        if store == self.store { Ok(()) } else { Err(Error::NotWriteOnce(path.to_owned())) }
     }
 
     /// The digest that the mount promises for an open file; none on a plain directory.
@@ -87,14 +99,26 @@ pub(crate) fn sealed_digest(file: &File, path: &Path) -> Result<Option<String>> 
     attribute(file, SHA256).map_err(Error::io(format!("read {SHA256} of {}", path.display())))
 }
 
-/// Lists a mirror (`class/date/file`), or a mount (`class/file`): both may be restored from.
+/// Lists a mirror (`class/date/file`), or a mount (`class/file`): both may be restored from. In both,
+/// databases may have directories of their own.
 pub(crate) fn list_mirror(root: &Path) -> Result<Vec<Found>> {
     let mut listing = Vec::new();
     for class in classes(root)? {
-        list_folder(root, Folder { class: class.clone(), date: None }, &mut listing)?;
-        for date in directories(&root.join(&class))? {
-            let folder = Folder { class: class.clone(), date: Some(date) };
-            list_folder(root, folder, &mut listing)?;
+        let top = Folder { class: class.clone(), date: None, database: None };
+        list_folder(root, top.clone(), &mut listing)?;
+        for name in directories(&root.join(&class))? {
+            // No directory of a database looks like a date.
+            if !is_date(&name) {
+                list_folder(root, Folder { database: Some(name), ..top.clone() }, &mut listing)?;
+                continue;
+            }
+            let day = Folder { date: Some(name), ..top.clone() };
+            let databases = directories(&root.join(day.path()))?;
+            list_folder(root, day.clone(), &mut listing)?;
+            for database in databases {
+                let folder = Folder { database: Some(database), ..day.clone() };
+                list_folder(root, folder, &mut listing)?;
+            }
         }
     }
     Ok(listing)

@@ -268,3 +268,24 @@ fn a_class_that_is_a_link_in_the_mirror_is_not_written_through() {
     assert!(error.contains("mirror/daily is a link or a file"), "{error}");
     assert_eq!(fs::read_dir(elsewhere).unwrap().count(), 0);
 }
+
+#[test]
+fn databases_with_directories_of_their_own_have_them_in_the_mirror() {
+    let place = Place::new();
+    let stamp = "2026-01-18_00-00-00";
+    for directory in ["app", "a%2Fb", "%32026-01-18"] {
+        let folder = place.path("view/daily").join(directory);
+        fs::create_dir(&folder).unwrap();
+        let _dump = put_backup(&folder, stamp, directory.as_bytes(), &[]);
+    }
+    let _dump = put_backup(&place.path("view/daily"), stamp, DUMP, &[]);
+    let (summary, _) = expect(0, &mut place.once(&[]));
+    assert_eq!(counts(&summary), [4, 0, 0, 0]);
+    let dumps: Vec<String> =
+        place.mirrored().into_iter().filter(|name| name.ends_with(".sql.gz")).collect();
+    let expected = ["%32026-01-18/", "", "a%2Fb/", "app/"]
+        .map(|directory| format!("daily/2026-01-18/{directory}{stamp}.sql.gz"));
+    assert_eq!(dumps, expected);
+    let (summary, _) = expect(0, &mut place.once(&[]));
+    assert_eq!(counts(&summary), [0, 4, 0, 0]);
+}

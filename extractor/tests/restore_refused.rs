@@ -279,3 +279,35 @@ fn rows_that_cannot_be_counted_are_committed_all_the_same() {
     assert!(error.contains("not today"), "{error}");
     assert_eq!(scene.target.sql("SELECT count(*) FROM c"), "2");
 }
+
+#[test]
+fn the_latest_of_several_databases_is_no_guess() {
+    let place = Place::new();
+    let target = Server::shared().database();
+    let create = |table: &str| format!("CREATE TABLE public.{table} (x int);\n");
+    for (directory, stamp, table) in [
+        ("daily", "2026-01-17_00-00-00", "of_app_before"),
+        ("daily/2026-01-18/app", "2026-01-18_00-00-00", "of_app"),
+        ("daily/2026-01-18/%2Ecrm", "2026-01-18_01-00-00", "of_crm"),
+    ] {
+        let folder = place.path("mirror").join(directory);
+        std::fs::create_dir_all(&folder).unwrap();
+        let _dump = put_backup(&folder, stamp, create(table).as_bytes(), &[]);
+    }
+    let latest = |more: &[&str]| {
+        let mut command = restore(&place, std::path::Path::new("latest"), &target);
+        command.args(more);
+        command
+    };
+    let (_, error) = expect(2, &mut latest(&[]));
+    assert!(error.contains("--database (.crm, app)"), "{error}");
+    target.assert_untouched();
+    let (_, error) = expect(6, &mut latest(&["--database", "crm"]));
+    assert!(error.contains("of database crm"), "{error}");
+    let path = place.path("mirror/daily/2026-01-17_00-00-00.sql.gz");
+    let (_, error) = expect(2, restore(&place, &path, &target).args(["--database", "app"]));
+    assert!(error.contains("latest"), "{error}");
+    target.assert_untouched();
+    let _said = expect(0, &mut latest(&["--database", "app"]));
+    assert_eq!(target.sql("SELECT relname FROM pg_class WHERE relname LIKE 'of_%'"), "of_app");
+}

@@ -18,8 +18,8 @@ use crate::settings::SettingsError;
 use crate::settings::table;
 use crate::shape::Asked;
 use crate::shape::Shape;
-use crate::tripwire::Limits;
 use crate::source::databases::Databases;
+use crate::tripwire::Limits;
 
 /// Settings that make sense together.
 #[derive(Debug)]

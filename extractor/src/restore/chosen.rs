@@ -1,5 +1,6 @@
 //! I/O: finds the backup to restore, opens it, and proves that it is what was sealed.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Seek;
 use std::path::Path;
@@ -13,6 +14,7 @@ use sha2::Sha256;
 use worm_ingest::manifest::DIGEST_SUFFIX;
 use worm_ingest::manifest::MANIFEST_SUFFIX;
 use worm_ingest::manifest::Manifest;
+use worm_ingest::manifest::folder;
 
 use crate::cancel::Cancel;
 use crate::catalog::Backup;
@@ -51,7 +53,9 @@ impl Chosen {
     /// Finds and opens it. It is not read yet.
     pub(crate) fn find(selector: &Selector) -> Result<Self> {
         let path = match selector {
-            Selector::Latest { from, class } => latest(from, class.as_deref())?,
+            Selector::Latest { from, class, database } => {
+                latest(from, class.as_deref(), database.as_deref())?
+            }
             Selector::Path(path) => dump_of(path),
         };
         let shown = path.display();
@@ -107,14 +111,22 @@ impl Chosen {
     }
 }
 
-fn latest(from: &Path, class: Option<&str>) -> Result<PathBuf> {
-    let catalog = Catalog::of(&listing::list_mirror(from)?);
+/// The newest backup of one database. Without its name there must be only one.
+fn latest(from: &Path, class: Option<&str>, database: Option<&str>) -> Result<PathBuf> {
+    let mut catalog = Catalog::of(&listing::list_mirror(from)?).of_class(class);
+    match database {
+        Some(database) => {
+            catalog.complete.retain(|backup| database_of_backup(from, backup) == database);
+        }
+        None => only_database(from, &catalog)?,
+    }
     let now = Timestamp::now().to_zoned(TimeZone::UTC).datetime();
-    let Latest { newest, plausible } = catalog.latest(class, now.saturating_add(CLOCK_SLACK));
+    let Latest { newest, plausible } = catalog.latest(now.saturating_add(CLOCK_SLACK));
     let Some(backup) = newest else {
         let class = class.map(|class| format!(" of class {class}")).unwrap_or_default();
+        let of = database.map(|database| format!(" of database {database}")).unwrap_or_default();
         let from = from.display();
-        return Err(Error::NotFound(format!("there is no complete backup{class} in {from}")));
+        return Err(Error::NotFound(format!("there is no complete backup{of}{class} in {from}")));
     };
     let path = |backup: &Backup| from.join(backup.folder.path()).join(backup.name.as_str());
     if newest == plausible {
@@ -128,6 +140,37 @@ fn latest(from: &Path, class: Option<&str>) -> Result<PathBuf> {
          its path; {other}",
         path(backup).display()
     )))
+}
+
+/// Refuses to guess which of several databases is meant.
+fn only_database(from: &Path, catalog: &Catalog) -> Result<()> {
+    let newest = catalog.newest_of_each();
+    if newest.iter().all(|backup| backup.folder.database.is_none()) {
+        return Ok(());
+    }
+    let databases: BTreeSet<String> =
+        newest.into_iter().map(|backup| database_of_backup(from, backup)).collect();
+    if databases.len() < 2 {
+        return Ok(());
+    }
+    let databases: Vec<String> = databases.into_iter().collect();
+    Err(Error::Usage(format!(
+        "there are backups of {} databases: name one by --database ({})",
+        databases.len(),
+        databases.join(", ")
+    )))
+}
+
+/// The database of a backup: the name of its directory, or, where it has none, what its manifest
+/// says. Empty if neither tells.
+fn database_of_backup(from: &Path, backup: &Backup) -> String {
+    if let Some(directory) = &backup.folder.database {
+        return folder::database_of(directory).unwrap_or_else(|| directory.clone());
+    }
+    let dump = from.join(backup.folder.path()).join(backup.name.as_str());
+    let manifest = sidecar(&dump, MANIFEST_SUFFIX, MANIFEST_BYTES_MAX).ok().flatten();
+    let manifest = manifest.and_then(|bytes| Manifest::decode(&bytes).ok());
+    manifest.map(|manifest| manifest.database).unwrap_or_default()
 }
 
 /// The dump that a path means: itself, or the one that it is a sidecar of.
