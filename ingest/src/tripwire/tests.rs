@@ -1,3 +1,5 @@
+//! Tripwires over histories of backups that are made up.
+
 use jiff::SignedDuration;
 use jiff::Timestamp;
 
