@@ -41,6 +41,7 @@ impl Cli {
             Command::List(List { flags, .. })
             | Command::Show(Show { flags, .. })
             | Command::Metrics(Metrics { flags }) => Settings::load(global, flags, environment),
+            Command::Doctor(Doctor { flags, .. }) => Settings::load(global, flags, environment),
             Command::Run { flags }
             | Command::Config(ConfigCommand::Show { flags, .. } | ConfigCommand::Check { flags }) => {
                 Settings::load(global, flags, environment)
@@ -68,6 +69,9 @@ pub enum Command {
     List(List),
     /// Show one backup with all that is known of it.
     Show(Show),
+    /// Look at everything that the next backup needs, and say what to fix.
+    #[command(after_help = EXIT_CODES)]
+    Doctor(Doctor),
     /// Print the numbers for Prometheus as they are now.
     Metrics(Metrics),
     /// Show or check the settings.
@@ -154,6 +158,17 @@ pub struct Show {
     #[command(flatten)]
     pub flags: Flags<ForLook>,
     /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The arguments of `doctor`.
+#[derive(Args, Clone, Debug)]
+pub struct Doctor {
+    /// The settings.
+    #[command(flatten)]
+    pub flags: Flags<ForBackup>,
+    /// Print one JSON array.
     #[arg(long)]
     pub json: bool,
 }

@@ -14,6 +14,7 @@ mod carry;
 pub mod cli;
 pub mod config;
 pub mod connect;
+pub mod doctor;
 pub mod error;
 pub mod exit;
 mod history;

@@ -17,11 +17,14 @@ use worm_ingest::cli::Backup;
 use worm_ingest::cli::Cli;
 use worm_ingest::cli::Command;
 use worm_ingest::cli::ConfigCommand;
+use worm_ingest::cli::Doctor;
 use worm_ingest::cli::List;
 use worm_ingest::cli::Metrics;
 use worm_ingest::cli::Next;
 use worm_ingest::cli::Show;
 use worm_ingest::config::Config;
+use worm_ingest::doctor;
+use worm_ingest::doctor::SecretFile;
 use worm_ingest::error::Error;
 use worm_ingest::exit::Exit;
 use worm_ingest::job;
@@ -73,6 +76,10 @@ fn main() -> ExitCode {
             root.and_then(|root| look::show(&root, &backup, class, database, json))
         }
         Command::Metrics(Metrics { .. }) => metrics(&settings),
+        Command::Doctor(Doctor { json, .. }) => {
+            let config = Config::new(Vec::new(), &settings, &environment);
+            return examine(config, &settings, json, format);
+        }
         Command::Config(ConfigCommand::Show { json, .. }) => {
             let text = summary::settings(&settings::show(&settings), json);
             text.map_err(|error| Error::Internal(error.to_string()))
@@ -143,6 +150,28 @@ fn metrics(settings: &Settings) -> Result<String, Error> {
     let root = settings.needed_path(&table::BACKUPS)?;
     let text = look::metrics(&root, &settings.needed_path(&table::AUDIT_LOG)?, &[])?;
     Ok(text.trim_end().to_owned())
+}
+
+/// Lets the doctor look, and prints what it found.
+fn examine(
+    config: Result<Config, Error>,
+    settings: &Settings,
+    json: bool,
+    format: LogFormat,
+) -> ExitCode {
+    let secrets = settings.secret_files();
+    let secrets = secrets.iter().map(|(what, path)| SecretFile::look(what, path)).collect();
+    let report = config.and_then(|config| {
+        let report = block_on(async { Ok(doctor::run(&config, secrets).await) })?;
+        Ok((report.text(json)?, report.exit()))
+    });
+    match report {
+        Ok((text, exit)) => {
+            let _done = print(&text, format);
+            exit.into()
+        }
+        Err(error) => fail(&error, format),
+    }
 }
 
 /// Runs a future to its end.

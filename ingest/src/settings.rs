@@ -286,6 +286,15 @@ impl Settings {
         read.map(Some).ok_or_else(|| SettingsError::value(setting, value, wanted))
     }
 
+    /// The files that secrets were read from, or stand in, with the names of their settings.
+    pub fn secret_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let read = table::TABLE.iter().filter(|setting| setting.secrecy != Secrecy::Open);
+        let read = read
+            .filter_map(|setting| Some((setting.name, self.value(setting)?.read_from.clone()?)));
+        let passfile = self.path(&table::PASSFILE).map(|path| (table::PASSFILE.name, path));
+        read.chain(passfile).collect()
+    }
+
     /// What `read` makes of its text.
     ///
     /// # Errors

@@ -327,6 +327,16 @@ pub(crate) fn classes(root: &Path) -> Result<Vec<String>, VaultError> {
     Ok(names)
 }
 
+/// The store that a mount shows; none for a plain directory.
+pub(crate) fn store(root: &Path) -> Result<Option<String>, VaultError> {
+    let fd = open_directory(rustix::fs::CWD, root.as_os_str())
+        .map_err(|errno| not_write_once(root, format!("it cannot be opened ({errno})")))?;
+    match kind_of(&fd, root, true)? {
+        Kind::Worm(store) => Ok(Some(store)),
+        Kind::Plain => Ok(None),
+    }
+}
+
 /// Until when the mount keeps a file, as far as it says so.
 pub(crate) fn retain_until(path: &Path) -> Option<Timestamp> {
     let mut value = [0; 256];

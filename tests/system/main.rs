@@ -10,6 +10,7 @@ mod containers;
 mod contention;
 mod crash;
 mod daemon;
+mod doctor;
 mod forms;
 mod keys;
 mod ledger;

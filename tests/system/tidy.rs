@@ -48,6 +48,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("ingest/src/list.rs", IMPURE, "what is listed is handed in"),
     ("ingest/src/metrics.rs", IMPURE, "numbers follow from facts that are handed in"),
     ("ingest/src/notify/message.rs", IMPURE, "what is told is settled apart from telling it"),
+    ("ingest/src/doctor/verdict.rs", IMPURE, "facts are judged apart from gathering them"),
     ("ingest/src/", &["worm_fs", "fuser"], "the agent sees a directory, nothing more"),
     ("extractor/src/plan.rs", IMPURE, "what to mirror is planned apart from I/O"),
     (

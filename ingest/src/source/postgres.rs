@@ -151,7 +151,8 @@ impl Postgres {
         Self { wait, ..self }
     }
 
-    async fn connect(&self) -> Result<Session, Error> {
+    /// Logs in.
+    pub(crate) async fn connect(&self) -> Result<Session, Error> {
         let Target { tls, connect_timeout, .. } = &self.target;
         // The driver's own limit ends with the socket, and a server may accept and never answer.
         // Twice, since a name may have two addresses of which one is dead.
@@ -198,9 +199,14 @@ impl Postgres {
     }
 
     /// The client for this server.
-    async fn find_client(&self, facts: &Facts, shape: &Shape) -> Result<Client, Error> {
+    pub(crate) async fn find_client(
+        &self,
+        server_version: &str,
+        number: u32,
+        shape: &Shape,
+    ) -> Result<Client, Error> {
         let path = self.around.variables.get("PATH").map_or("", String::as_str);
-        let server = facts.server_version_num / 10_000;
+        let server = number / 10_000;
         let needed = client::needed(shape.kind, shape.compression.codec);
         let major = server.max(needed);
         let clients = client::find(path, self.client_directory.as_deref(), major).await;
@@ -210,7 +216,7 @@ impl Postgres {
             if client::choose(&clients, server).is_some() {
                 return Err(Error::OldClient { needed, found });
             }
-            return Err(Error::NoClient { server: facts.server_version.clone(), found });
+            return Err(Error::NoClient { server: server_version.to_owned(), found });
         };
         let restorer = client.restorer();
         if shape.kind != Kind::Plain && !restorer.is_file() {
@@ -231,7 +237,8 @@ impl Source for Postgres {
             .map_err(|error| self.query_failed(&error))?;
         self.session = Some(session);
         refuse_hidden_rows(&facts.tables)?;
-        let client = self.find_client(&facts, shape).await?;
+        let (version, number) = (&facts.server_version, facts.server_version_num);
+        let client = self.find_client(version, number, shape).await?;
         let server_major = facts.server_version_num / 10_000;
         if client.major != server_major {
             tracing::warn!(

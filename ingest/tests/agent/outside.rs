@@ -1,4 +1,4 @@
-//! What those outside see of the agent: suspicion, lists, numbers, pings, hooks.
+//! What those outside see of the agent: suspicion, lists, numbers, pings, hooks, the doctor.
 
 use std::process::Command;
 
@@ -149,4 +149,45 @@ fn receivers_that_do_not_listen_fail_nothing() {
         command.args(["--ping-url", "not an address"]);
     });
     assert_eq!(run.code, Some(2), "{run:?}");
+}
+
+/// What the doctor said, by the name of the check.
+fn said<'run>(run: &'run Run, check: &str, verdict: &str) -> &'run str {
+    let line = run.stdout.lines().find(|line| {
+        line.starts_with(verdict) && line[verdict.len()..].trim_start().starts_with(check)
+    });
+    line.unwrap_or_else(|| panic!("{verdict} {check}: {run:?}"))
+}
+
+#[test]
+fn the_doctor_names_what_keeps_a_backup_from_being_good() {
+    let setup = "DROP ROLE IF EXISTS patient; CREATE ROLE patient LOGIN; \
+                 CREATE TABLE open (n int); GRANT SELECT ON open TO patient; \
+                 CREATE TABLE closed (n int); \
+                 CREATE TABLE hidden (n int); GRANT SELECT ON hidden TO patient; \
+                 ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; SELECT lo_create(0)";
+    let world = World::new("doctor", "", setup);
+    let run = agent(&world, &["doctor"]);
+    assert_eq!(run.code, Some(10), "{run:?}");
+    assert!(said(&run, "mount", "FAIL").contains("not write-once"));
+    said(&run, "server", "ok");
+
+    let run = agent(&world, &["doctor", "--allow-plain"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(said(&run, "mount", "WARN").contains("protects nothing"));
+    assert!(said(&run, "rights", "WARN").contains("superuser"));
+    assert!(said(&run, "rights", "ok").contains("3 tables"));
+    assert!(said(&run, "rights", "ok").contains("1 large objects"));
+
+    let run = agent(&world, &["doctor", "--allow-plain", "--user", "patient"]);
+    assert_eq!(run.code, Some(4), "{run:?}");
+    assert!(said(&run, "rights", "FAIL").contains("may not read public.closed."));
+    assert!(run.stdout.contains("hides rows of public.hidden"), "{run:?}");
+    assert!(run.stdout.contains("1 of 1 large objects"), "{run:?}");
+
+    let run = agent(&world, &["doctor", "--allow-plain", "--host", "/nonexistent", "--json"]);
+    assert_eq!(run.code, Some(4), "{run:?}");
+    let checks = run.json();
+    let server = checks.as_array().unwrap().iter().find(|check| check["check"] == "server");
+    assert_eq!(server.unwrap()["verdict"], "fail");
 }
