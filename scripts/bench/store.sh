@@ -69,10 +69,16 @@ undo=("umount $tmp/ram" "${undo[@]}")
 key=$tmp/ram/key store=$tmp/ram/store
 mount_store
 sealed_files() { worm status "$active" --run-dir "$tmp/run" --json | jq '.classes[] | select(.name == "small").files'; }
+# In portions: seals come after their closes, and only so many files may be open.
 make_files() {
+    local done_so_far=0 next
     mkdir "$active/small/many"
-    (cd "$active/small/many" && seq -f '2026-01-18_%06.0f.sql.gz' 1 "$files" | xargs touch)
-    while [ "$(sealed_files)" -lt "$files" ]; do sleep 0.2; done
+    while [ "$done_so_far" -lt "$files" ]; do
+        next=$((done_so_far + 500 < files ? done_so_far + 500 : files))
+        (cd "$active/small/many" && seq -f '2026-01-18_%06.0f.sql.gz' $((done_so_far + 1)) "$next" | xargs touch)
+        done_so_far=$next
+        while [ "$(sealed_files)" -lt "$done_so_far" ]; do sleep 0.05; done
+    done
 }
 memory_bytes() { echo $(($(awk '/^RssAnon:/ { print $2 }' "/proc/$(jq .pid "$tmp"/run/*.json)/status") * 1024)); }
 empty=$(memory_bytes)
