@@ -38,8 +38,8 @@ pub const ROOT: u64 = 1;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Node {
     /// A directory.
-    Directory(Directory),
-    /// A sealed or incomplete file. Apart, so that free places of the table are small.
+    Directory(Box<Directory>),
+    /// A sealed or incomplete file.
     File(Box<File>),
 }
 
@@ -220,7 +220,7 @@ impl Catalog {
             pass: Pass::none(first.clock_ms),
             removed: HashMap::new(),
             snapshot: None,
-            nodes: HashMap::from([(ROOT, Node::Directory(root))]),
+            nodes: HashMap::from([(ROOT, Node::Directory(Box::new(root)))]),
             holds: BTreeMap::new(),
             usage: BTreeMap::new(),
         })
@@ -265,11 +265,12 @@ impl Catalog {
     #[must_use]
     pub fn path(&self, id: u64) -> StorePath {
         match self.nodes.get(&id) {
-            Some(Node::Directory(Directory { parent, name: Some(name), .. })) => {
-                self.path(*parent).join(name.as_bytes())
-            }
+            Some(Node::Directory(directory)) => match &directory.name {
+                Some(name) => self.path(directory.parent).join(name.as_bytes()),
+                None => StorePath::root(),
+            },
             Some(Node::File(file)) => self.path(file.parent).join(file.name.as_bytes()),
-            Some(Node::Directory(Directory { name: None, .. })) | None => StorePath::root(),
+            None => StorePath::root(),
         }
     }
 
@@ -309,7 +310,7 @@ impl Catalog {
     /// Every directory, in no order.
     pub fn directories(&self) -> impl Iterator<Item = (u64, &Directory)> {
         self.nodes.iter().filter_map(|(id, node)| match node {
-            Node::Directory(directory) => Some((*id, directory)),
+            Node::Directory(directory) => Some((*id, directory.as_ref())),
             Node::File(_) => None,
         })
     }

@@ -63,7 +63,7 @@ impl Catalog {
             Event::DirectoryMade { id, path, mode, uid, gid } => {
                 let directory =
                     self.directory(line, path, DirectoryKind::Plain, (*mode, *uid, *gid))?;
-                self.insert(line, *id, path, Node::Directory(directory))
+                self.insert(line, *id, path, Node::Directory(Box::new(directory)))
             }
             Event::DirectoryChanged { id, mode, uid, gid } => {
                 self.change_directory(line, *id, (*mode, *uid, *gid))
@@ -198,10 +198,10 @@ impl Catalog {
             return Ok(());
         }
         let directory = self.directory(line, path, kind, owner)?;
-        self.insert(line, id, path, Node::Directory(directory))?;
+        self.insert(line, id, path, Node::Directory(Box::new(directory)))?;
         let path = path.join(INCOMPLETE.as_bytes());
         let directory = self.directory(line, &path, DirectoryKind::Incomplete, (0o755, 0, 0))?;
-        self.insert(line, id + 1, &path, Node::Directory(directory))
+        self.insert(line, id + 1, &path, Node::Directory(Box::new(directory)))
     }
 
     fn directory(

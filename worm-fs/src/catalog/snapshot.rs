@@ -202,7 +202,7 @@ impl Decoder {
                     return Err(format!("directory {id} cannot have that name"));
                 }
                 let parent = directory.parent;
-                catalog.put(id, parent, name, Node::Directory(directory))
+                catalog.put(id, parent, name, Node::Directory(Box::new(directory)))
             }
             Row::File(id, file) => {
                 let file = file.into_owned();
