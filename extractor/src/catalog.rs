@@ -152,12 +152,16 @@ impl Catalog {
         newest.into_values().collect()
     }
 
-    /// The newest complete backup by name, and the newest that is not named for a time after
-    /// `limit`: what was made while a clock was wrong would be the latest for years.
-    #[must_use]
-    pub fn latest(&self, limit: DateTime) -> Latest<'_> {
-        let plausible = |backup: &&Backup| backup.name.moment() <= limit;
-        Latest { plausible: self.complete.iter().rfind(plausible), newest: self.complete.last() }
+    /// The newest complete backup by name that is `good`, and the newest of these that is not named
+    /// for a time after `limit`: what was made while a clock was wrong would be the latest for
+    /// years. No older ones are asked about than are needed.
+    pub fn latest(&self, limit: DateTime, mut good: impl FnMut(&Backup) -> bool) -> Latest<'_> {
+        let newest = self.complete.iter().rfind(|backup| good(backup));
+        let plausible = newest.filter(|backup| backup.name.moment() <= limit).or_else(|| {
+            let plausible = |backup: &&Backup| backup.name.moment() <= limit;
+            self.complete.iter().filter(plausible).rfind(|backup| good(backup))
+        });
+        Latest { newest, plausible }
     }
 }
 
@@ -278,13 +282,30 @@ mod tests {
         let of = |class| catalog.clone().of_class(class);
         let limit = jiff::civil::date(2026, 1, 19).at(0, 0, 0, 0);
         let all = of(None);
-        assert_eq!(all.latest(limit).newest.unwrap().folder.class, "hourly");
-        assert_eq!(all.latest(limit).newest, all.latest(limit).plausible);
-        assert_eq!(of(Some("daily")).latest(limit).newest.unwrap().folder.class, "daily");
-        assert_eq!(of(Some("weekly")).latest(limit).newest, None);
-        let early = catalog.latest(jiff::civil::date(2026, 1, 18).at(0, 30, 0, 0));
+        let any = |_: &Backup| true;
+        assert_eq!(all.latest(limit, any).newest.unwrap().folder.class, "hourly");
+        assert_eq!(all.latest(limit, any).newest, all.latest(limit, any).plausible);
+        assert_eq!(of(Some("daily")).latest(limit, any).newest.unwrap().folder.class, "daily");
+        assert_eq!(of(Some("weekly")).latest(limit, any).newest, None);
+        let early = catalog.latest(jiff::civil::date(2026, 1, 18).at(0, 30, 0, 0), any);
         assert_eq!(early.newest.unwrap().folder.class, "hourly");
         assert_eq!(early.plausible.unwrap().folder.class, "daily");
+    }
+
+    #[test]
+    fn what_is_not_good_is_passed_over_and_nothing_older_is_asked_about() {
+        let stamps = ["2026-01-18_01-00-00", "2026-01-18_02-00-00", "2026-01-18_03-00-00"];
+        let catalog = Catalog::of(&stamps.map(|stamp| triple("hourly", None, stamp)).concat());
+        let limit = jiff::civil::date(2026, 1, 19).at(0, 0, 0, 0);
+        let mut asked = Vec::new();
+        let latest = catalog.latest(limit, |backup| {
+            asked.push(backup.name.to_string());
+            !backup.name.to_string().contains("_03-")
+        });
+        assert_eq!(latest.newest, Some(&catalog.complete[1]));
+        assert_eq!(latest.plausible, latest.newest);
+        assert_eq!(asked, [format!("{}.sql.gz", stamps[2]), format!("{}.sql.gz", stamps[1])]);
+        assert_eq!(catalog.latest(limit, |_| false), Latest { newest: None, plausible: None });
     }
 
     #[test]

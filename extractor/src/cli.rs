@@ -138,6 +138,10 @@ pub struct RestoreArgs {
     /// The latest of this database only. Needed where there are backups of several
     #[arg(long, value_name = "NAME")]
     pub database: Option<String>,
+    /// Take the latest also when it is suspect: when it looks as if something had happened to its
+    /// database before it was made
+    #[arg(long)]
+    pub include_suspect: bool,
     /// The audit log
     #[arg(
         long,

@@ -94,11 +94,24 @@ pub struct RestoreConfig {
     pub(crate) scratch: PathBuf,
 }
 
+/// Where the latest backup is looked for, and what may be it.
+#[derive(Debug)]
+pub(crate) struct Latest {
+    /// The mirror, or the mount.
+    pub(crate) from: PathBuf,
+    /// One class, or all.
+    pub(crate) class: Option<String>,
+    /// One database, or the only one.
+    pub(crate) database: Option<String>,
+    /// Whether one may be it that looks as if something had happened to its database.
+    pub(crate) include_suspect: bool,
+}
+
 /// Which backup is meant.
 #[derive(Debug)]
 pub(crate) enum Selector {
-    /// The newest complete one below `from`, of one class or of all, of one database or of the only.
-    Latest { from: PathBuf, class: Option<String>, database: Option<String> },
+    /// The newest complete one below a mirror or a mount.
+    Latest(Latest),
     /// This dump, or the one that this manifest is of.
     Path(PathBuf),
 }
@@ -113,9 +126,12 @@ impl TryFrom<RestoreArgs> for RestoreConfig {
             _ => std::env::var(name).ok().filter(|value| !value.is_empty()),
         })?;
         let backup = match args.backup.as_str() {
-            "latest" => {
-                Selector::Latest { from: args.from, class: args.class, database: args.database }
-            }
+            "latest" => Selector::Latest(Latest {
+                from: args.from,
+                class: args.class,
+                database: args.database,
+                include_suspect: args.include_suspect,
+            }),
             _path if args.database.is_some() => {
                 let both =
                     "--database goes with `latest`: a path says itself which backup is meant";

@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
+use worm_ingest::manifest::Suspicion;
 use worm_ingest::manifest::TableRows;
 
 use crate::postgres::Database;
 use crate::postgres::Server;
 use crate::postgres::WITH_PASSWORD;
 use crate::support::Place;
+use crate::support::change_manifest;
 use crate::support::expect;
 use crate::support::program;
 use crate::support::put_backup;
@@ -126,6 +128,44 @@ fn the_latest_is_not_one_from_the_future() {
     assert!(error.contains(&format!("{}, is from the future", future.display())), "{error}");
     assert!(error.contains(&format!("that is not is {}", dump.display())), "{error}");
     let _named = expect(0, &mut restore(&place, &future, &target));
+}
+
+/// Marks the backup as the agent does.
+fn suspect(dump: &Path) {
+    change_manifest(dump, |manifest| {
+        let (code, message) = ("rows.dropped".to_owned(), "3 rows instead of 5000".to_owned());
+        manifest.suspect = vec![Suspicion { code, message }];
+    });
+}
+
+#[test]
+fn the_latest_is_the_newest_that_is_not_suspect() {
+    let server = Server::shared();
+    let place = Place::new();
+    let folder = place.path("mirror/daily");
+    std::fs::create_dir_all(&folder).unwrap();
+    let good = put_backup(&folder, "2026-01-17_00-00-00", b"SELECT 1;\n", &[]);
+    let bad = put_backup(&folder, "2026-01-18_00-00-00", b"SELECT 2;\n", &[]);
+    suspect(&bad);
+    let latest = Path::new("latest");
+    let target = server.database();
+    let (said, warned) = expect(0, restore(&place, latest, &target).arg("--preview"));
+    assert!(said.contains(&format!("would restore {}", good.display())), "{said}");
+    let passed = format!("passing over {}, which is suspect: 3 rows instead of", bad.display());
+    assert!(warned.contains(&passed), "{warned}");
+    // Whoever says so gets it, and is told again what it is.
+    for command in [
+        restore(&place, latest, &target).args(["--include-suspect", "--preview"]),
+        restore(&place, &bad, &target).arg("--preview"),
+    ] {
+        let (said, warned) = expect(0, command);
+        assert!(said.contains(&format!("would restore {}", bad.display())), "{said}");
+        assert!(warned.contains("is suspect: 3 rows instead of 5000"), "{warned}");
+    }
+    suspect(&good);
+    let (_, error) = expect(6, &mut restore(&place, latest, &target));
+    assert!(error.contains("all 2 complete backups"), "{error}");
+    assert!(error.contains("--include-suspect"), "{error}");
 }
 
 #[test]

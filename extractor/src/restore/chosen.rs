@@ -1,5 +1,6 @@
 //! I/O: finds the backup to restore, opens it, and proves that it is what was sealed.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Seek;
@@ -19,7 +20,7 @@ use worm_ingest::manifest::folder;
 use crate::cancel::Cancel;
 use crate::catalog::Backup;
 use crate::catalog::Catalog;
-use crate::catalog::Latest;
+use crate::config::Latest;
 use crate::config::Selector;
 use crate::copy;
 use crate::error::Error;
@@ -53,9 +54,7 @@ impl Chosen {
     /// Finds and opens it. It is not read yet.
     pub(crate) fn find(selector: &Selector) -> Result<Self> {
         let path = match selector {
-            Selector::Latest { from, class, database } => {
-                latest(from, class.as_deref(), database.as_deref())?
-            }
+            Selector::Latest(wanted) => latest(wanted)?,
             Selector::Path(path) => dump_of(path),
         };
         let shown = path.display();
@@ -72,6 +71,9 @@ impl Chosen {
         };
         let manifest = Manifest::decode(&bytes)
             .map_err(|error| Error::Mismatch(format!("{shown}: its {error}")))?;
+        if let Some(why) = suspicion(&manifest) {
+            tracing::warn!("{shown} is suspect: {why}. See that it is what you want");
+        }
         let manifest_sha256 = hex::encode(Sha256::digest(&bytes));
         Ok(Self { path, file, manifest, manifest_sha256 })
     }
@@ -111,28 +113,33 @@ impl Chosen {
     }
 }
 
-/// The newest backup of one database. Without its name there must be only one.
-fn latest(from: &Path, class: Option<&str>, database: Option<&str>) -> Result<PathBuf> {
-    let mut catalog = Catalog::of(&listing::list_mirror(from)?).of_class(class);
-    match database {
+/// The newest good backup of one database. Without its name there must be only one.
+fn latest(wanted: &Latest) -> Result<PathBuf> {
+    let from = &wanted.from;
+    let mut catalog = Catalog::of(&listing::list_mirror(from)?).of_class(wanted.class.as_deref());
+    match &wanted.database {
         Some(database) => {
-            catalog.complete.retain(|backup| database_of_backup(from, backup) == database);
+            catalog.complete.retain(|backup| database_of_backup(from, backup) == *database);
         }
         None => only_database(from, &catalog)?,
     }
-    let now = Timestamp::now().to_zoned(TimeZone::UTC).datetime();
-    let Latest { newest, plausible } = catalog.latest(now.saturating_add(CLOCK_SLACK));
-    let Some(backup) = newest else {
-        let class = class.map(|class| format!(" of class {class}")).unwrap_or_default();
-        let of = database.map(|database| format!(" of database {database}")).unwrap_or_default();
-        let from = from.display();
-        return Err(Error::NotFound(format!("there is no complete backup{of}{class} in {from}")));
-    };
     let path = |backup: &Backup| from.join(backup.folder.path()).join(backup.name.as_str());
-    if newest == plausible {
+    let mut suspects = BTreeMap::new();
+    let good = |backup: &Backup| {
+        let why = suspicion_of(from, backup).filter(|_| !wanted.include_suspect);
+        why.map(|why| suspects.insert(path(backup), why)).is_none()
+    };
+    let now = Timestamp::now().to_zoned(TimeZone::UTC).datetime();
+    let found = catalog.latest(now.saturating_add(CLOCK_SLACK), good);
+    let Some(backup) = found.newest else { return Err(none(wanted, &suspects)) };
+    for (path, why) in suspects.iter().rev() {
+        let path = path.display();
+        tracing::warn!("passing over {path}, which is suspect: {why}");
+    }
+    if found.newest == found.plausible {
         return Ok(path(backup));
     }
-    let other = plausible.map_or("there is no other".to_owned(), |backup| {
+    let other = found.plausible.map_or("there is no other".to_owned(), |backup| {
         format!("the newest that is not is {}", path(backup).display())
     });
     Err(Error::Refused(format!(
@@ -140,6 +147,44 @@ fn latest(from: &Path, class: Option<&str>, database: Option<&str>) -> Result<Pa
          its path; {other}",
         path(backup).display()
     )))
+}
+
+/// Says that there is nothing to restore, and what else there is.
+fn none(wanted: &Latest, suspects: &BTreeMap<PathBuf, String>) -> Error {
+    let Latest { from, class, database, .. } = wanted;
+    let class = class.as_ref().map(|class| format!(" of class {class}")).unwrap_or_default();
+    let of = database.as_ref().map(|name| format!(" of database {name}")).unwrap_or_default();
+    let from = from.display();
+    Error::NotFound(match suspects.len() {
+        0 => format!("there is no complete backup{of}{class} in {from}"),
+        1 => format!(
+            "the only complete backup{of}{class} in {from} is suspect: {}. To restore it all the \
+             same: --include-suspect",
+            suspects.values().cloned().collect::<String>()
+        ),
+        many => format!(
+            "all {many} complete backups{of}{class} in {from} are suspect. To restore the latest \
+             all the same: --include-suspect; any other: name it by its path"
+        ),
+    })
+}
+
+/// Why a backup counts for nothing, if it does.
+fn suspicion(manifest: &Manifest) -> Option<String> {
+    let why: Vec<&str> = manifest.suspect.iter().map(|why| why.message.as_str()).collect();
+    (!why.is_empty()).then(|| why.join("; "))
+}
+
+/// The same of one that was only listed. What cannot be read here is not passed over in silence:
+/// it is chosen, and then refused with the reason.
+fn suspicion_of(from: &Path, backup: &Backup) -> Option<String> {
+    manifest_of(from, backup).as_ref().and_then(suspicion)
+}
+
+fn manifest_of(from: &Path, backup: &Backup) -> Option<Manifest> {
+    let dump = from.join(backup.folder.path()).join(backup.name.as_str());
+    let manifest = sidecar(&dump, MANIFEST_SUFFIX, MANIFEST_BYTES_MAX).ok().flatten();
+    manifest.and_then(|bytes| Manifest::decode(&bytes).ok())
 }
 
 /// Refuses to guess which of several databases is meant.
@@ -167,10 +212,7 @@ fn database_of_backup(from: &Path, backup: &Backup) -> String {
     if let Some(directory) = &backup.folder.database {
         return folder::database_of(directory).unwrap_or_else(|| directory.clone());
     }
-    let dump = from.join(backup.folder.path()).join(backup.name.as_str());
-    let manifest = sidecar(&dump, MANIFEST_SUFFIX, MANIFEST_BYTES_MAX).ok().flatten();
-    let manifest = manifest.and_then(|bytes| Manifest::decode(&bytes).ok());
-    manifest.map(|manifest| manifest.database).unwrap_or_default()
+    manifest_of(from, backup).map(|manifest| manifest.database).unwrap_or_default()
 }
 
 /// The dump that a path means: itself, or the one that it is a sidecar of.
