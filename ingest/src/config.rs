@@ -95,25 +95,10 @@ impl Config {
         &self.classes
     }
 
-    /// The database.
+    /// The database of the connection.
     #[must_use]
     pub fn database(&self) -> &str {
         &self.target.database
-    }
-
-    /// The database of `run` and `next`. What was sealed of several is not looked at yet.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] when several are meant.
-    pub fn one_database(&self) -> Result<&str, Error> {
-        match &self.databases {
-            Databases::One => Ok(self.database()),
-            Databases::Several(_) => Err(Error::Usage(
-                "run and next know one database only: for several, start `worm-ingest backup` by \
-                 cron, or a service for each database"
-                    .to_owned(),
-            )),
-        }
     }
 
     pub(crate) fn within(
@@ -284,7 +269,6 @@ mod tests {
         let two =
             self::config(&["hourly", "--database=a", "--database=b", "--parallel=2"]).unwrap();
         assert!(matches!(two.databases, Databases::Several(_)));
-        assert_eq!(two.one_database().unwrap_err().exit().number(), 2);
         assert_eq!((two.parallel, two.target.database.as_str()), (2, "me"));
         for wrong in [&["--parallel=0"][..], &["--all-databases", "--database=a"]] {
             let error = self::config(&[&["hourly"], wrong].concat()).unwrap_err();

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::lock;
 use crate::notify::Notifier;
+use crate::schedule::agenda::Wanted;
 use crate::source::databases::Databases;
 
 /// What one invocation is to do.
@@ -29,6 +30,8 @@ pub struct Job {
     pub config: Arc<Config>,
     /// The retention classes, each once. One dump serves all.
     pub classes: Vec<String>,
+    /// For what. Of several databases, those that have what is wanted are left out of a class.
+    pub wanted: Vec<Wanted>,
 }
 
 /// What became of one database in one class.
@@ -102,7 +105,9 @@ pub async fn run(job: &Job, cancelled: watch::Receiver<bool>) -> Outcome {
     let notifier = Notifier::begin(&job.config.receivers, &job.classes);
     let parts = match &job.config.databases {
         Databases::One => one(order, cancelled).await,
-        Databases::Several(selection) => several::run(order, selection, cancelled).await,
+        Databases::Several(selection) => {
+            several::run(order, selection, job.wanted.clone(), cancelled).await
+        }
     };
     let outcome = Outcome { parts };
     notifier.end(&outcome).await;

@@ -111,14 +111,14 @@ fn next(
     json: bool,
 ) -> Result<String, Error> {
     let config = Config::new(Vec::new(), settings, environment)?;
-    let schedule = service::schedule(settings, config.one_database()?)?;
+    let schedule = service::schedule(settings, config.database())?;
     let runs = schedule.next(Timestamp::now(), count.into());
     summary::runs(&runs, &schedule.zone, json).map_err(|error| Error::Internal(error.to_string()))
 }
 
 fn serve(settings: &Settings, environment: &Environment, format: LogFormat) -> ExitCode {
     let result = Config::new(Vec::new(), settings, environment).and_then(|config| {
-        let schedule = service::schedule(settings, config.one_database()?)?;
+        let schedule = service::schedule(settings, config.database())?;
         let runtime = runtime()?;
         let exit = runtime.block_on(async {
             let stop = until_signal().and_then(|stop| ignore_hangup().map(|()| stop));
@@ -193,7 +193,8 @@ fn backup(config: Result<Config, Error>, json: bool, format: LogFormat) -> ExitC
 
 async fn run(config: Config) -> Result<Outcome, Error> {
     let cancelled = until_signal().map_err(|error| Error::Internal(error.to_string()))?;
-    let job = Job { classes: config.classes().to_vec(), config: Arc::new(config) };
+    let classes = config.classes().to_vec();
+    let job = Job { classes, config: Arc::new(config), wanted: Vec::new() };
     Ok(job::run(&job, cancelled).await)
 }
 

@@ -7,6 +7,8 @@
 pub mod agenda;
 pub mod line;
 
+use std::collections::BTreeSet;
+
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -51,7 +53,8 @@ pub struct Jitter {
 /// What is known of a class.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Known {
-    /// When its newest backup was begun. Without one the class is due at once.
+    /// When its newest backup was begun; of several databases, that of the one that is worst off.
+    /// Without any the class is due at once.
     pub last_start: Option<Timestamp>,
     /// The tries that failed since.
     pub failed: Option<Failed>,
@@ -211,14 +214,14 @@ impl Schedule {
         end.max(on_time).min(next)
     }
 
-    /// The times of a class after `settled` that have passed for good without one of `starts`, how
-    /// many they are, and up to when this is settled now.
+    /// How many times of a class after `settled` have passed for good without a backup of each of
+    /// these databases, and up to when this is settled now.
     fn missed(
         &self,
         line: &Line,
         settled: Timestamp,
         now: Timestamp,
-        starts: &[Timestamp],
+        databases: &[&BTreeSet<Timestamp>],
     ) -> (u64, Timestamp) {
         let (mut missed, mut settled) = (0, settled);
         for _ in 0..COUNTED_MAX {
@@ -227,9 +230,11 @@ impl Schedule {
                 break;
             }
             let next = line.after(occurrence, &self.zone).unwrap_or(Timestamp::MAX);
-            if !starts.iter().any(|start| (occurrence..next).contains(start)) {
+            let is_served =
+                |starts: &&BTreeSet<Timestamp>| starts.range(occurrence..next).next().is_some();
+            if databases.is_empty() || !databases.iter().all(is_served) {
                 // A class without any backup is due until its next time comes.
-                let end = if starts.is_empty() { next } else { self.end(line, occurrence) };
+                let end = if databases.is_empty() { next } else { self.end(line, occurrence) };
                 if now <= end {
                     break;
                 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod machine;
 mod manager;
+mod sealed;
 pub(crate) mod settings;
 pub mod status;
 
@@ -25,6 +26,8 @@ use crate::schedule::Run;
 use crate::schedule::Schedule;
 use crate::schedule::agenda::Agenda;
 use crate::schedule::agenda::Judge;
+use crate::schedule::agenda::Sealed;
+use crate::schedule::agenda::Wanted;
 use crate::settings::Settings;
 
 /// The clock on the wall is looked at so often.
@@ -66,15 +69,16 @@ pub(crate) trait World {
     /// Whether the service is to end.
     fn is_stopped(&self) -> bool;
 
-    /// When the backups of a class began, newest first, down to the first that counts.
+    /// What is sealed in a class, of every database that is to be backed up.
     fn look(
         &mut self,
         class: &str,
         judge: Judge,
-    ) -> impl Future<Output = Result<Vec<Timestamp>, String>>;
+    ) -> impl Future<Output = Result<Vec<Sealed>, String>>;
 
-    /// Makes one dump and seals it in these classes. There is one result for each, in their order.
-    fn run(&mut self, classes: &[String]) -> impl Future<Output = Ran>;
+    /// Makes one dump of each database and seals it in these classes, where it is not yet. There is
+    /// one result for each class, in their order.
+    fn run(&mut self, wanted: Vec<Wanted>) -> impl Future<Output = Ran>;
 
     /// Tells whoever wants to know how it stands.
     fn tell(&mut self, status: &Status);
@@ -164,8 +168,8 @@ impl<W: World> Service<'_, W> {
         for class in classes {
             let judge = self.agenda.judge(&class, now);
             match self.world.look(&class, judge).await {
-                Ok(starts) => {
-                    self.agenda.saw(&class, starts);
+                Ok(sealed) => {
+                    self.agenda.saw(&class, sealed);
                     self.status.problem(&class, None);
                 }
                 Err(why) => {
@@ -196,7 +200,12 @@ impl<W: World> Service<'_, W> {
         let classes: Vec<String> = run.classes.iter().map(|(class, _)| class.clone()).collect();
         self.status.begin(&classes, begun);
         self.publish();
-        let results = match self.world.run(&classes).await {
+        let wanted = run.classes.iter().map(|(class, occurrence)| Wanted {
+            class: class.clone(),
+            occurrence: *occurrence,
+            judge: self.agenda.judge(class, begun),
+        });
+        let results = match self.world.run(wanted.collect()).await {
             Ran::Ended(results) => results,
             Ran::Cancelled => return Err(Exit::Cancelled),
             Ran::Hangs => return Err(Exit::Failed),

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
 use super::Part;
 use super::one;
@@ -15,9 +16,11 @@ use crate::backup::Order;
 use crate::config::Config;
 use crate::connect::Target;
 use crate::error::Error;
+use crate::history::History;
 use crate::lock;
 use crate::manifest::folder::directory_of;
 use crate::name;
+use crate::schedule::agenda::Wanted;
 use crate::source::databases::Selection;
 use crate::source::postgres::Postgres;
 use crate::vault;
@@ -30,6 +33,7 @@ const TRIES: i64 = 120;
 pub(super) async fn run(
     order: Order,
     selection: &Selection,
+    wanted: Vec<Wanted>,
     cancelled: watch::Receiver<bool>,
 ) -> Vec<Part> {
     let config = &order.config;
@@ -60,10 +64,13 @@ pub(super) async fn run(
     let now = common_second(config, &order.classes, &folders, order.now);
     let slots = Arc::new(Semaphore::new(config.parallel));
     let mut running = Vec::with_capacity(folders.len());
-    for (database, folder) in chosen.databases.into_iter().zip(folders) {
+    let lacking = lacking(config, &order.classes, wanted, chosen.databases).await;
+    for (database, classes) in lacking.into_iter().filter(|(_, classes)| !classes.is_empty()) {
+        let folder = directory_of(&database);
         let target = Target { database, ..order.target.clone() };
         let order = Order {
             target,
+            classes,
             folder: Some(folder),
             now,
             quiet: config.parallel > 1,
@@ -88,6 +95,46 @@ pub(super) async fn run(
         }
     }
     parts
+}
+
+/// The databases, each with the classes that it is to be sealed in. What cannot be read is not taken
+/// for sealed.
+async fn lacking(
+    config: &Arc<Config>,
+    classes: &[String],
+    wanted: Vec<Wanted>,
+    databases: Vec<String>,
+) -> Vec<(String, Vec<String>)> {
+    let all = classes.to_vec();
+    if wanted.is_empty() {
+        return databases.into_iter().map(|database| (database, all.clone())).collect();
+    }
+    let (this, names) = (Arc::clone(config), databases.clone());
+    let looking = tokio::task::spawn_blocking(move || {
+        let lacks = |database: &str| {
+            let lacks = wanted.iter().filter(|wanted| !has(&this, database, wanted));
+            lacks.map(|wanted| wanted.class.clone()).collect::<Vec<String>>()
+        };
+        let each = |database: String| {
+            let classes = lacks(&database);
+            (database, classes)
+        };
+        names.into_iter().map(each).collect()
+    });
+    looking.await.unwrap_or_else(|panic: JoinError| {
+        tracing::warn!(%panic, "what is sealed could not be looked at");
+        databases.into_iter().map(|database| (database, all.clone())).collect()
+    })
+}
+
+/// Whether a database has what is wanted.
+fn has(config: &Config, database: &str, wanted: &Wanted) -> bool {
+    let (root, plain, folder) = (&config.backups, config.allow_plain, directory_of(database));
+    let history = History::open(root, &wanted.class, Some(&folder), database, plain);
+    // The newest come first.
+    let newest = history.into_iter().flatten().map_while(Result::ok);
+    let mut counting = newest.filter(|manifest| wanted.judge.counts(manifest.started_at));
+    counting.next().is_some_and(|manifest| wanted.is_met_by(manifest.started_at))
 }
 
 /// The first second whose name is free for every database in every class.

@@ -5,7 +5,11 @@
 //! A clock that was set back would make backups of the future look like those of the times that are
 //! still to come, and nothing would be backed up until it has caught up. So a backup that was ever
 //! seen to begin in the future counts for nothing: what its clock said is not true.
+//!
+//! Of several databases a class is as well backed up as the one that is worst off. One that has no
+//! backup yet, where others have, is made up for like a run that was missed.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -42,13 +46,41 @@ impl Judge {
     }
 }
 
+/// What is sealed of one database in a class.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sealed {
+    /// The database.
+    pub database: String,
+    /// When its backups began: all that do not count, and the newest that does.
+    pub starts: Vec<Timestamp>,
+}
+
+/// A backup that is to be made.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// In this class.
+    pub class: String,
+    /// For this time of the schedule.
+    pub occurrence: Timestamp,
+    /// Which backups count.
+    pub judge: Judge,
+}
+
+impl Wanted {
+    /// Whether one that began at `start` will do.
+    #[must_use]
+    pub fn is_met_by(&self, start: Timestamp) -> bool {
+        start >= self.occurrence && self.judge.counts(start)
+    }
+}
+
 #[derive(Debug)]
 struct Class {
     name: String,
     /// Whether what is sealed could be seen.
     seen: bool,
-    /// When its backups began that count, the newest of them at least.
-    starts: BTreeSet<Timestamp>,
+    /// When the backups of each database began that count, the newest of them at least.
+    databases: BTreeMap<String, BTreeSet<Timestamp>>,
     /// When those began that were seen to begin in the future.
     ahead: BTreeSet<Timestamp>,
     failure: Option<Failure>,
@@ -66,6 +98,21 @@ struct Failure {
     wrote: bool,
 }
 
+impl Class {
+    /// Since when every database is backed up: the oldest of their newest.
+    fn last_start(&self) -> Option<Timestamp> {
+        let newest = self.oldest_newest()?;
+        let all = self.databases.values().all(|starts| !starts.is_empty());
+        // Where some have a backup, one that has none has it since before all time.
+        Some(if all { newest } else { Timestamp::MIN })
+    }
+
+    /// The same, without those that have no backup.
+    fn oldest_newest(&self) -> Option<Timestamp> {
+        self.databases.values().filter_map(|starts| starts.last().copied()).min()
+    }
+}
+
 impl Agenda {
     /// Knows nothing yet.
     #[must_use]
@@ -73,7 +120,7 @@ impl Agenda {
         let class = |name: &String| Class {
             name: name.clone(),
             seen: false,
-            starts: BTreeSet::new(),
+            databases: BTreeMap::new(),
             ahead: BTreeSet::new(),
             failure: None,
             settled: None,
@@ -96,13 +143,15 @@ impl Agenda {
         Judge { now, ahead: class.map(|class| class.ahead.clone()).unwrap_or_default() }
     }
 
-    /// In `class` backups are sealed that began at `starts`: all that do not count, and the newest
-    /// that does.
-    pub fn saw(&mut self, class: &str, starts: impl IntoIterator<Item = Timestamp>) {
-        if let Some(class) = self.class(class) {
-            class.seen = true;
-            let ahead = &class.ahead;
-            class.starts.extend(starts.into_iter().filter(|start| !ahead.contains(start)));
+    /// This is sealed in `class`, of every database that is to be backed up.
+    pub fn saw(&mut self, class: &str, sealed: impl IntoIterator<Item = Sealed>) {
+        let Some(class) = self.class(class) else { return };
+        class.seen = true;
+        let mut before = std::mem::take(&mut class.databases);
+        for Sealed { database, starts } in sealed {
+            let mut known = before.remove(&database).unwrap_or_default();
+            known.extend(starts.into_iter().filter(|start| !class.ahead.contains(start)));
+            class.databases.insert(database, known);
         }
     }
 
@@ -113,11 +162,14 @@ impl Agenda {
         }
     }
 
-    /// A try for `occurrence` ended with a sealed backup that began at `start`.
+    /// A try for `occurrence` ended with sealed backups of all databases. It began at `start`.
     pub fn succeeded(&mut self, class: &str, occurrence: Timestamp, start: Timestamp) {
         if let Some(class) = self.class(class) {
             // The clock may have been set back a little between the decision and the start.
-            class.starts.insert(start.max(occurrence));
+            let start = start.max(occurrence);
+            for starts in class.databases.values_mut() {
+                starts.insert(start);
+            }
             class.failure = None;
         }
     }
@@ -150,10 +202,10 @@ impl Agenda {
         self.classes.iter().map(|class| (class.name.as_str(), class.missed))
     }
 
-    /// When the newest backup of each class that counts began, where that is known.
+    /// When the newest backup of each class that counts began, of the database whose is oldest.
     pub fn last_starts(&self) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
         let seen = self.classes.iter().filter(|class| class.seen);
-        seen.map(|class| (class.name.as_str(), class.starts.last().copied()))
+        seen.map(|class| (class.name.as_str(), class.oldest_newest()))
     }
 
     /// The moments of the backups that began in the future.
@@ -175,7 +227,7 @@ impl Agenda {
                 ago: clock.saturating_sub(failure.at).try_into().unwrap_or(SignedDuration::MAX),
                 wrote: failure.wrote,
             });
-            (class.name.as_str(), Known { last_start: class.starts.last().copied(), failed })
+            (class.name.as_str(), Known { last_start: class.last_start(), failed })
         });
         known.collect()
     }
@@ -183,24 +235,30 @@ impl Agenda {
     /// Sets aside what began in the future, and counts what was missed.
     fn settle(&mut self, now: Timestamp) {
         for class in self.classes.iter_mut().filter(|class| class.seen) {
-            while let Some(start) = class.starts.last().copied().filter(|at| is_ahead(*at, now)) {
-                class.starts.remove(&start);
-                class.ahead.insert(start);
+            for starts in class.databases.values_mut() {
+                while let Some(start) = starts.last().copied().filter(|at| is_ahead(*at, now)) {
+                    starts.remove(&start);
+                    class.ahead.insert(start);
+                }
             }
             let Some(line) = self.schedule.lines.iter().find(|line| line.class == class.name)
             else {
                 continue;
             };
-            let newest = class.starts.last().copied();
-            // A class that never had a backup has missed nothing yet.
+            let newest = class.oldest_newest();
+            // What never had a backup has missed nothing yet.
             let settled = class.settled.or(newest).unwrap_or(now);
             let settled = if is_ahead(settled, now) { now } else { settled };
-            let starts: Vec<Timestamp> = class.starts.iter().copied().collect();
-            let (missed, settled) = self.schedule.missed(line, settled, now, &starts);
+            let backed = class.databases.values().filter(|starts| !starts.is_empty());
+            let backed: Vec<&BTreeSet<Timestamp>> = backed.collect();
+            let (missed, settled) = self.schedule.missed(line, settled, now, &backed);
             class.missed += missed;
             class.settled = Some(settled);
             // What is older decides nothing any more.
-            class.starts.retain(|start| *start >= settled || Some(*start) == newest);
+            for starts in class.databases.values_mut() {
+                let newest = starts.last().copied();
+                starts.retain(|start| *start >= settled || Some(*start) == newest);
+            }
             class.ahead.retain(|start| newest.is_none_or(|newest| *start > newest));
         }
     }

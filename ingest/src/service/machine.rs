@@ -12,22 +12,27 @@ use super::Failure;
 use super::Ran;
 use super::World;
 use super::manager::Manager;
+use super::sealed;
+use super::sealed::Listing;
 use super::status::Status;
 use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Exit;
-use crate::history::History;
 use crate::job;
 use crate::job::Job;
 use crate::job::Outcome;
 use crate::schedule::agenda::Judge;
+use crate::schedule::agenda::Sealed;
+use crate::schedule::agenda::Wanted;
+use crate::source::databases::Databases;
+use crate::source::postgres::Postgres;
 
 /// A mount that does not answer in this time does not answer.
 const LOOK_PATIENCE: Duration = Duration::from_secs(30);
 /// After its deadline, or after it was told to end, a run gets so long to end.
 const GRACE: Duration = Duration::from_mins(1);
 
-type Looking = JoinHandle<Result<Vec<Timestamp>, String>>;
+type Looking = JoinHandle<Result<Vec<Sealed>, String>>;
 
 /// This machine.
 #[derive(Debug)]
@@ -38,6 +43,7 @@ pub(crate) struct Machine {
     manager: Manager,
     status: watch::Sender<Status>,
     began: Instant,
+    listing: Listing,
     /// A look at a mount that does not answer.
     stuck: Option<Looking>,
 }
@@ -50,7 +56,29 @@ impl Machine {
         status: watch::Sender<Status>,
     ) -> Self {
         let manager = Manager::new();
-        Self { config, stop, manager, status, began: Instant::now(), stuck: None }
+        let (began, listing) = (Instant::now(), Listing::default());
+        Self { config, stop, manager, status, began, listing, stuck: None }
+    }
+
+    /// The databases of the server, as far as it matters which there are.
+    async fn list(&mut self) -> Option<Vec<String>> {
+        if matches!(self.config.databases, Databases::One) {
+            return None;
+        }
+        if self.listing.is_old() {
+            let asking = async {
+                tokio::select! {
+                    asked = tokio::time::timeout(LOOK_PATIENCE, Postgres::databases(&self.config)) => {
+                        asked.map_err(|_elapsed| "it does not answer".to_owned())
+                            .and_then(|asked| asked.map_err(|error| error.to_string()))
+                    }
+                    () = self.stopped() => Err("the service ends".to_owned()),
+                }
+            };
+            let answer = self.manager.alive(asking).await;
+            self.listing.heard(answer);
+        }
+        self.listing.databases()
     }
 
     /// Waits until the service is to end.
@@ -85,16 +113,19 @@ impl World for Machine {
         *self.stop.borrow()
     }
 
-    async fn look(&mut self, class: &str, judge: Judge) -> Result<Vec<Timestamp>, String> {
-        let silent = || format!("{} does not answer", self.config.backups.display());
+    async fn look(&mut self, class: &str, judge: Judge) -> Result<Vec<Sealed>, String> {
+        let path = self.config.backups.display().to_string();
+        let silent = || format!("{path} does not answer");
         if self.stuck.as_ref().is_some_and(|looking| !looking.is_finished()) {
             return Err(silent());
         }
+        let listed = self.list().await;
         let (config, class) = (Arc::clone(&self.config), class.to_owned());
-        let mut looking = tokio::task::spawn_blocking(move || starts(&config, &class, &judge));
+        let mut looking =
+            tokio::task::spawn_blocking(move || sealed::read(&config, &class, listed, &judge));
         let waiting = tokio::time::timeout(LOOK_PATIENCE, &mut looking);
         match self.manager.alive(waiting).await {
-            Ok(Ok(starts)) => starts,
+            Ok(Ok(sealed)) => sealed,
             Ok(Err(panic)) => Err(panic.to_string()),
             Err(_elapsed) => {
                 self.stuck = Some(looking);
@@ -103,12 +134,16 @@ impl World for Machine {
         }
     }
 
-    async fn run(&mut self, classes: &[String]) -> Ran {
-        let job = Job { config: Arc::clone(&self.config), classes: classes.to_vec() };
+    async fn run(&mut self, wanted: Vec<Wanted>) -> Ran {
+        let classes: Vec<String> = wanted.iter().map(|wanted| wanted.class.clone()).collect();
+        let job = Job { config: Arc::clone(&self.config), classes: classes.clone(), wanted };
         let stop = self.stop.clone();
         // On a task of its own: what hangs in it does not stop the signs of life.
         let running = tokio::spawn(async move { job::run(&job, stop).await });
-        let late = self.config.deadline.saturating_add(GRACE);
+        // Each database has its own deadline, and one more may have come.
+        let turns = (self.listing.number() + 1).div_ceil(self.config.parallel);
+        let turns = u32::try_from(turns).unwrap_or(u32::MAX);
+        let late = self.config.deadline.saturating_mul(turns).saturating_add(GRACE);
         let waiting = async {
             tokio::select! {
                 ended = running => Some(ended),
@@ -117,7 +152,7 @@ impl World for Machine {
             }
         };
         match self.manager.alive(waiting).await {
-            Some(Ok(outcome)) => ended(&outcome, classes),
+            Some(Ok(outcome)) => ended(&outcome, &classes),
             Some(Err(panic)) => {
                 let failure = Failure { message: panic.to_string(), wrote: true };
                 Ran::Ended(vec![Err(failure); classes.len()])
@@ -149,21 +184,6 @@ impl Drop for Machine {
 pub(super) fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
-}
-
-/// When the backups of a class began: the newest that counts, and all that are newer.
-fn starts(config: &Config, class: &str, judge: &Judge) -> Result<Vec<Timestamp>, String> {
-    let database = &config.target.database;
-    let history = History::open(&config.backups, class, None, database, config.allow_plain);
-    let mut starts = Vec::new();
-    for manifest in history.map_err(|error| error.to_string())? {
-        let start = manifest.map_err(|error| error.to_string())?.started_at;
-        starts.push(start);
-        if judge.counts(start) {
-            break;
-        }
-    }
-    Ok(starts)
 }
 
 /// What became of each class: good is what is good for every database.

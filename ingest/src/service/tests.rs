@@ -23,12 +23,14 @@ struct Fake {
     events: VecDeque<Event>,
     /// Why nothing can be seen.
     away: Option<&'static str>,
-    /// Why dumps fail.
+    /// Why dumps fail, but that of the database `good`.
     broken: Option<&'static str>,
     /// A seal that the mount does not show afterwards.
     forgets: bool,
     hangs: bool,
-    sealed: BTreeMap<String, Vec<Timestamp>>,
+    /// Of each class and database.
+    sealed: BTreeMap<(String, String), Vec<Timestamp>>,
+    databases: Vec<&'static str>,
     looks: usize,
     sleeps: usize,
     runs: Vec<String>,
@@ -51,6 +53,7 @@ impl Fake {
             forgets: false,
             hangs: false,
             sealed: BTreeMap::new(),
+            databases: vec!["app"],
             looks: 0,
             sleeps: 0,
             runs: Vec::new(),
@@ -109,43 +112,54 @@ impl World for Fake {
         self.clock >= self.end
     }
 
-    async fn look(&mut self, class: &str, judge: Judge) -> Result<Vec<Timestamp>, String> {
+    async fn look(&mut self, class: &str, judge: Judge) -> Result<Vec<Sealed>, String> {
         self.looks += 1;
         if let Some(why) = self.away {
             return Err(why.to_owned());
         }
-        let mut seen = Vec::new();
-        for start in self.sealed.get(class).into_iter().flatten().rev() {
-            seen.push(*start);
-            if judge.counts(*start) {
-                break;
+        let of = |database: &&str| {
+            let mut starts = Vec::new();
+            let key = (class.to_owned(), (*database).to_owned());
+            for start in self.sealed.get(&key).into_iter().flatten().rev() {
+                starts.push(*start);
+                if judge.counts(*start) {
+                    break;
+                }
             }
-        }
-        Ok(seen)
+            Sealed { database: (*database).to_owned(), starts }
+        };
+        Ok(self.databases.iter().map(of).collect())
     }
 
-    async fn run(&mut self, classes: &[String]) -> Ran {
+    async fn run(&mut self, wanted: Vec<Wanted>) -> Ran {
         let begun = self.now();
-        self.runs.push(format!("{} {}", begun.strftime("%d %H:%M"), classes.join("+")));
+        let classes: Vec<String> = wanted.iter().map(|wanted| wanted.class.clone()).collect();
+        let mut line = format!("{} {}", begun.strftime("%d %H:%M"), classes.join("+"));
         self.pass(if self.broken.is_some() { Duration::ZERO } else { self.dump });
-        if self.hangs {
-            return Ran::Hangs;
+        if self.hangs || self.is_stopped() {
+            self.runs.push(line);
+            return if self.hangs { Ran::Hangs } else { Ran::Cancelled };
         }
-        if self.is_stopped() {
-            return Ran::Cancelled;
-        }
-        let result = |class: &String| match self.broken {
-            Some(why) => Err(Failure { message: format!("{class}: {why}"), wrote: false }),
-            None => Ok(()),
-        };
-        let results: Vec<Result<(), Failure>> = classes.iter().map(result).collect();
-        if self.broken.is_none() && !self.forgets {
-            for class in classes {
-                let sealed = self.sealed.entry(class.clone()).or_default();
-                sealed.push(begun);
-                sealed.sort_unstable();
+        let mut results = Vec::new();
+        for Wanted { class, occurrence, judge } in wanted {
+            let mut result = Ok(());
+            for database in &self.databases {
+                let sealed =
+                    self.sealed.entry((class.clone(), (*database).to_owned())).or_default();
+                let met = |start: &Timestamp| *start >= occurrence && judge.counts(*start);
+                if self.databases.len() > 1 && sealed.iter().any(met) {
+                    line.push_str(&format!(" without {database}"));
+                } else if let Some(why) = self.broken.filter(|_| *database != "good") {
+                    let message = format!("{class}: {why}");
+                    result = Err(Failure { message, wrote: false });
+                } else if !self.forgets {
+                    sealed.push(begun);
+                    sealed.sort_unstable();
+                }
             }
+            results.push(result);
         }
+        self.runs.push(line);
         Ran::Ended(results)
     }
 
@@ -222,6 +236,44 @@ fn a_database_that_is_away_is_asked_again_and_again_but_not_all_the_time() {
     assert_eq!(world.runs[..11], expected);
     assert!(world.told.iter().any(|told| told.contains("hourly failed 3 times: hourly: refused")));
     assert_eq!(world.last.classes[0].failed, 0, "{:?}", world.last);
+}
+
+#[test]
+fn a_database_that_fails_is_tried_again_without_those_that_are_good() {
+    let mut world = Fake::new("2026-01-17T21:30:00Z", 2).at(2, |world| world.broken = None);
+    world.broken = Some("refused");
+    world.databases = vec!["good", "bad"];
+    world.serve();
+    let expected = [
+        "17 21:30 hourly+daily",
+        // The window of the day is over.
+        "17 21:31 hourly without good",
+        "17 21:33 hourly without good",
+        "17 22:00 hourly",
+        "17 23:00 hourly",
+    ];
+    assert_eq!(world.runs, expected);
+}
+
+#[test]
+fn a_new_database_is_made_up_for_within_the_window_and_one_that_goes_is_forgotten() {
+    let mut world = Fake::new("2026-01-17T21:30:00Z", 3)
+        // Ten past ten: within the hour's window, not within the day's.
+        .at(40, |world| world.databases = vec!["app", "new"])
+        // Ten to eleven: within neither.
+        .at(80, |world| world.databases = vec!["app", "late", "new"])
+        .at(100, |world| world.databases = vec!["app", "late"]);
+    world.serve();
+    let expected = [
+        "17 21:30 hourly+daily",
+        "17 22:00 hourly",
+        "17 22:14 hourly without app",
+        "17 23:00 hourly",
+        "18 00:00 hourly+daily",
+    ];
+    assert_eq!(world.runs, expected);
+    assert_eq!(world.last.classes[0].missed, 0);
+    assert_eq!(world.last.classes[1].missed, 0);
 }
 
 #[test]

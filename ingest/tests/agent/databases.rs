@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use rustix::process::Signal;
 use serde_json::Value;
 use worm_ingest::manifest::Manifest;
 use worm_ingest::manifest::folder::directory_of;
 
+use crate::service::Service;
+use crate::service::wait_until;
 use crate::world::Run;
 use crate::world::World;
 use crate::world::names;
@@ -117,6 +120,61 @@ fn a_database_that_vanishes_before_its_turn_fails_alone() {
     assert_eq!(outcomes(&world)["gone_1"], "ok");
     assert_eq!(outcomes(&world)["gone_2"], "refused database.refused");
     assert!(!world.path("active/hourly/gone_2").exists(), "nothing is made before it answers");
+}
+
+/// Which database was backed up into which class and how that ended, in the order of the audit log.
+fn told(world: &World) -> Vec<String> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let line =
+        |line: &Value| [&line["database"], &line["class"], &line["outcome"]].map(text).join(" ");
+    world.audit().iter().map(line).collect()
+}
+
+#[test]
+fn a_service_backs_up_every_database_once_and_a_new_one_without_the_others() {
+    let world = world("serve_of", &["serve_a", "serve_b"]);
+    // Long windows, and times that nothing here comes near to: an hourly and a daily one of the year.
+    let serve = |client: Option<&std::path::Path>| {
+        Service::start(&world, |command| {
+            command.args([
+                "--database=serve_*",
+                "--exclude-database=serve_of",
+                "--schedule-weekly=off",
+            ]);
+            command.args(["--schedule-hourly=0 0 1 1 *", "--schedule-daily=0 0 1 1 *"]);
+            command.args(["--catch-up=400d"]);
+            if let Some(client) = client {
+                command.arg("--client-dir").arg(client);
+            }
+        })
+    };
+    std::fs::create_dir(world.path("active/daily")).unwrap();
+    let made = |database: &str| ["hourly", "daily"].map(|class| format!("{database} {class} ok"));
+
+    // Ends it when the audit log has so many lines.
+    let until = |service: Service, lines: usize| {
+        wait_until("the backups", || world.audit().len() >= lines);
+        service.signal(Signal::TERM);
+        assert_eq!(service.end().0, Some(0));
+    };
+
+    // One fails at first: it alone is tried again. A restart does not wait for that.
+    let broken = world.fake("[ \"$PGDATABASE\" = serve_b ] && exit 1\nexec $REAL \"$@\"");
+    until(serve(Some(&broken)), 4);
+    until(serve(None), 6);
+    let mut expected = made("serve_a").to_vec();
+    expected.extend(["serve_b hourly failed", "serve_b daily failed"].map(str::to_owned));
+    expected.extend(made("serve_b"));
+    assert_eq!(told(&world), expected);
+
+    // A new one is made up for, and only that.
+    world.server.sql("postgres", "DROP DATABASE IF EXISTS serve_c");
+    world.server.sql("postgres", "CREATE DATABASE serve_c TEMPLATE template0");
+    world.server.sql("serve_c", "CREATE TABLE t AS SELECT 1 AS n");
+    until(serve(None), 8);
+    expected.extend(made("serve_c"));
+    assert_eq!(told(&world), expected);
+    world.server.sql("postgres", "DROP DATABASE serve_c");
 }
 
 #[test]

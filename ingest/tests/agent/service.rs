@@ -20,22 +20,22 @@ const TABLE: &str = "CREATE TABLE a AS SELECT generate_series(1, 2000) AS n";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A service, until it is dropped.
-struct Service(Child);
+pub(crate) struct Service(Child);
 
 impl Service {
-    fn start(world: &World, change: impl FnOnce(&mut Command)) -> Self {
+    pub(crate) fn start(world: &World, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = world.command("run");
         command.arg("--allow-plain").stdout(Stdio::null()).stderr(Stdio::piped());
         change(&mut command);
         Self(command.spawn().unwrap())
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.0.id().cast_signed()).unwrap(), signal).unwrap();
     }
 
     /// Waits for its end, and gives its exit code and what it said.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let mut said = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
         (self.0.wait().unwrap().code(), said)
@@ -51,7 +51,7 @@ impl Drop for Service {
 }
 
 #[track_caller]
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
         assert!(begun.elapsed() < PATIENCE, "{what} did not come");

@@ -7,6 +7,7 @@ use jiff::SignedDuration;
 use jiff::Timestamp;
 
 use super::super::Schedule;
+use super::super::agenda;
 use super::super::agenda::Agenda;
 use super::super::agenda::TOLERANCE;
 
@@ -139,7 +140,8 @@ impl Simulation {
                 let judge = self.agenda.judge(class, now);
                 starts.iter().rposition(|start| judge.counts(*start))
             };
-            self.agenda.saw(class, starts.split_off(counting.unwrap_or_default()));
+            let starts = starts.split_off(counting.unwrap_or_default());
+            self.agenda.saw(class, [agenda::Sealed { database: "app".to_owned(), starts }]);
         }
         let Some(run) = self.agenda.due(now, clock) else { return };
         let ended = clock + Duration::from_secs(self.dump_minutes.cast_unsigned() * 60);
