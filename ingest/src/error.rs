@@ -83,7 +83,7 @@ pub enum Error {
     /// Nothing is called so.
     #[error(
         "no database is called {wanted} that allows connections and is no template: see \
-         `psql --list`, and --database, --exclude-database and --all-databases"
+         `psql --list`, and --dbname, --database, --exclude-database and --all-databases"
     )]
     NoDatabase {
         /// The name or pattern.
@@ -256,7 +256,7 @@ impl Error {
         match self {
             Self::Usage(_) | Self::Settings(_) | Self::Connect(_) => Exit::Usage,
             Self::Vault(error) => match error {
-                VaultError::UnknownClass { .. } => Exit::Usage,
+                VaultError::UnknownClass { .. } => Exit::NotFound,
                 VaultError::NotWriteOnce { .. } | VaultError::MountGone { .. } => {
                     Exit::NotWriteOnce
                 }

@@ -49,14 +49,14 @@ pub const EXIT_CODES: &str = "\
 Exit codes:
    0  the backup is sealed and checked
    1  failed; nothing was left that could be taken for a backup
-   2  wrong usage or configuration (also: no such class)
+   2  wrong usage or configuration
    3  some failed: a class or a database is missing, or the backup is
       good and its audit line could not be written, or it is sealed but suspect: it
       does not look like those before it; the messages say what
    4  refused before the start, nothing was written (login refused,
       no fitting pg_dump, audit log not writable)
    5  cancelled by a signal; what was sealed before it stays
-   6  there is no such backup, or no database is called so
+   6  there is no such class, database or backup
    7  another run is under way for the same database
    8  the database cannot be reached: try again later
    9  the sealed file differs from what was written, or the mount

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::lock;
+use crate::notify::Notices;
 use crate::notify::Notifier;
 use crate::schedule::agenda::Wanted;
 use crate::source::databases::Databases;
@@ -88,10 +89,11 @@ impl Outcome {
     }
 }
 
-/// Does the job. Also where everything fails, each part has a line in the audit log.
+/// Does the job. Also where everything fails, each part has a line in the audit log. Those outside
+/// are being told meanwhile, and nothing waits for them.
 ///
 /// `cancelled` turns true when it is to stop.
-pub async fn run(job: &Job, cancelled: watch::Receiver<bool>) -> Outcome {
+pub async fn run(job: &Job, cancelled: watch::Receiver<bool>) -> (Outcome, Notices) {
     let now = Timestamp::now();
     let order = Order {
         config: Arc::clone(&job.config),
@@ -110,8 +112,8 @@ pub async fn run(job: &Job, cancelled: watch::Receiver<bool>) -> Outcome {
         }
     };
     let outcome = Outcome { parts };
-    notifier.end(&outcome).await;
-    outcome
+    let notices = notifier.end(&outcome);
+    (outcome, notices)
 }
 
 /// The parts of a database that nothing could be done about, each with its line.

@@ -27,7 +27,7 @@ pub mod look;
 pub mod manifest;
 pub mod metrics;
 pub mod name;
-mod notify;
+pub mod notify;
 mod progress;
 mod proof;
 pub mod schedule;

@@ -34,6 +34,7 @@ use worm_ingest::leash;
 use worm_ingest::logging;
 use worm_ingest::logging::LogFormat;
 use worm_ingest::look;
+use worm_ingest::notify;
 use worm_ingest::service;
 use worm_ingest::service::status::Status;
 use worm_ingest::settings;
@@ -184,18 +185,19 @@ fn block_on<T>(future: impl Future<Output = Result<T, Error>>) -> Result<T, Erro
 }
 
 fn backup(config: Result<Config, Error>, json: bool, format: LogFormat) -> ExitCode {
-    let outcome = config.and_then(|config| block_on(run(config)));
-    match outcome {
-        Ok(outcome) => tell(&outcome, json, format),
-        Err(error) => fail(&error, format),
-    }
+    let exit = config.and_then(|config| block_on(run(config, json, format)));
+    exit.unwrap_or_else(|error| fail(&error, format))
 }
 
-async fn run(config: Config) -> Result<Outcome, Error> {
+/// Makes the backup, says how it went, and lets those outside hear it.
+async fn run(config: Config, json: bool, format: LogFormat) -> Result<ExitCode, Error> {
     let cancelled = until_signal().map_err(|error| Error::Internal(error.to_string()))?;
     let classes = config.classes().to_vec();
     let job = Job { classes, config: Arc::new(config), wanted: Vec::new() };
-    Ok(job::run(&job, cancelled).await)
+    let (outcome, notices) = job::run(&job, cancelled).await;
+    let exit = tell(&outcome, json, format);
+    notices.told(notify::LONGEST).await;
+    Ok(exit)
 }
 
 /// Prints what became of each part, and ends with the number of the whole.

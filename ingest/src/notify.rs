@@ -2,7 +2,8 @@
 //!
 //! Everything here is told behind the fact. A run begins without waiting for its first ping, and
 //! what is sealed stays so whatever becomes of the others: a failure is a warning and is counted.
-//! All of it together is bounded in time, so that no receiver holds up the next run.
+//! Each receiver is told on its own, so that none waits for another, and all of it is bounded in
+//! time. Nobody who holds a lock waits for it, and the next run does not either.
 
 mod hook;
 mod http;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use std::time::Instant;
 
 use tokio::task::JoinHandle;
 
@@ -25,7 +27,7 @@ use crate::error::Error;
 use crate::job::Outcome;
 
 /// All that is told about one run takes no longer.
-const LONGEST: Duration = Duration::from_secs(180);
+pub const LONGEST: Duration = Duration::from_secs(180);
 /// Who failed to be told since this process began.
 static FAILURES: AtomicU64 = AtomicU64::new(0);
 
@@ -64,15 +66,20 @@ impl Receivers {
 pub(crate) struct Notifier {
     receivers: Receivers,
     poster: Option<Arc<Poster>>,
-    beginning: Option<JoinHandle<()>>,
+    /// What is said to each ping that this run begins.
+    beginning: Vec<(Ping, Option<JoinHandle<()>>)>,
 }
+
+/// What is being told about a run that has ended.
+#[derive(Debug)]
+pub struct Notices(Vec<(&'static str, JoinHandle<()>)>);
 
 impl Notifier {
     /// Says that a run of these classes begins. Does not wait until anybody has heard it.
     pub(crate) fn begin(receivers: &Receivers, classes: &[String]) -> Self {
         let receivers = receivers.clone();
         if receivers.is_nobody() {
-            return Self { receivers, poster: None, beginning: None };
+            return Self { receivers, poster: None, beginning: Vec::new() };
         }
         let poster = match Poster::new(receivers.authority.as_deref(), receivers.patience) {
             Ok(poster) => Some(Arc::new(poster)),
@@ -81,80 +88,106 @@ impl Notifier {
                 None
             }
         };
-        let pings: Vec<Ping> =
-            receivers.pings.iter().filter(|ping| ping.is_for(classes)).cloned().collect();
-        let beginning = poster.clone().filter(|_| !pings.is_empty()).map(|poster| {
-            tokio::task::spawn_blocking(move || {
-                for ping in pings {
+        let begin = |ping: &Ping| {
+            let poster = poster.clone().filter(|_| ping.is_for(classes));
+            let said = poster.map(|poster| {
+                let ping = ping.clone();
+                tokio::task::spawn_blocking(move || {
                     report(&ping.label(), poster.ping(&ping.url(Verb::Start), "", 1));
-                }
-            })
-        });
+                })
+            });
+            (ping.clone(), said)
+        };
+        let beginning = receivers.pings.iter().map(begin).collect();
         Self { receivers, poster, beginning }
     }
 
-    /// Tells how the run ended.
-    pub(crate) async fn end(self, outcome: &Outcome) {
+    /// Tells how the run ended, behind whoever calls this.
+    pub(crate) fn end(self, outcome: &Outcome) -> Notices {
         if self.receivers.is_nobody() {
-            return;
+            return Notices(Vec::new());
         }
-        let endings: Vec<Ending> = outcome.parts.iter().map(Ending::of).collect();
-        let told = tokio::time::timeout(LONGEST, self.tell(endings)).await;
-        if told.is_err() {
-            let limit = LONGEST.as_secs();
-            failed("everybody", &format!("it took longer than {limit} s"));
-        }
-    }
-
-    async fn tell(self, endings: Vec<Ending>) {
-        if let Some(beginning) = self.beginning
-            && beginning.await.is_err()
-        {
-            failed("ping", &"its thread broke");
-        }
+        let endings: Arc<[Ending]> = outcome.parts.iter().map(Ending::of).collect();
+        let mut notices = Vec::new();
         if let Some(poster) = self.poster {
-            let (pings, webhooks) = (self.receivers.pings, self.receivers.webhooks);
-            let told = endings.clone();
-            let posted = tokio::task::spawn_blocking(move || {
-                post(&poster, &pings, &webhooks, &told);
-            });
-            if posted.await.is_err() {
-                failed("ping", &"its thread broke");
+            for (ping, begun) in self.beginning {
+                let (poster, endings) = (Arc::clone(&poster), Arc::clone(&endings));
+                notices.push(("ping", tokio::spawn(tell_ping(poster, ping, begun, endings))));
+            }
+            for url in self.receivers.webhooks {
+                let (poster, endings) = (Arc::clone(&poster), Arc::clone(&endings));
+                let post = tokio::task::spawn_blocking(move || {
+                    for ending in endings.iter() {
+                        report("webhook", poster.json(&url.0, &ending.json, 3));
+                    }
+                });
+                notices.push(("webhook", post));
             }
         }
-        for ending in &endings {
-            let (name, command) = match ending.is_good {
-                true => ("hook-success", &self.receivers.on_success),
-                false => ("hook-failure", &self.receivers.on_failure),
-            };
-            if let Some(command) = command
-                && let Err(why) = hook::run(command, &ending.variables()).await
-            {
-                failed(name, &why);
+        let (success, failure) = (self.receivers.on_success, self.receivers.on_failure);
+        if success.is_some() || failure.is_some() {
+            notices.push(("hook", tokio::spawn(run_hooks(success, failure, endings))));
+        }
+        Notices(notices)
+    }
+}
+
+impl Notices {
+    /// Waits until all have been told, or until `limit` is over.
+    pub async fn told(self, limit: Duration) {
+        let until = tokio::time::Instant::now() + limit;
+        for (who, notice) in self.0 {
+            match tokio::time::timeout_at(until, notice).await {
+                Ok(Ok(())) => {}
+                Ok(Err(panic)) => failed(who, &panic),
+                Err(_elapsed) => failed(who, &format!("it took longer than {} s", limit.as_secs())),
             }
         }
     }
 }
 
-/// Sends what goes over the network, each receiver three times at most.
-fn post(poster: &Poster, pings: &[Ping], webhooks: &[Secret], endings: &[Ending]) {
-    for ping in pings {
-        let own: Vec<&Ending> = endings
-            .iter()
-            .filter(|ending| ping.is_for(std::slice::from_ref(&ending.class)))
-            .collect();
+/// Tells one ping how it ended, after it was told that it begins.
+async fn tell_ping(
+    poster: Arc<Poster>,
+    ping: Ping,
+    begun: Option<JoinHandle<()>>,
+    endings: Arc<[Ending]>,
+) {
+    if let Some(begun) = begun
+        && begun.await.is_err()
+    {
+        failed("ping", &"its thread broke");
+    }
+    let posted = tokio::task::spawn_blocking(move || {
+        let is_own = |ending: &&Ending| ping.is_for(std::slice::from_ref(&ending.class));
+        let own: Vec<&Ending> = endings.iter().filter(is_own).collect();
         if own.is_empty() {
-            continue;
+            return;
         }
         let verb = match own.iter().all(|ending| ending.is_good) {
             true => Verb::Success,
             false => Verb::Failure,
         };
         report(&ping.label(), poster.ping(&ping.url(verb), &message::body(&own), 3));
+    });
+    if posted.await.is_err() {
+        failed("ping", &"its thread broke");
     }
-    for Secret(url) in webhooks {
-        for ending in endings {
-            report("webhook", poster.json(url, &ending.json, 3));
+}
+
+/// Runs the hook of each ending, one after the other.
+async fn run_hooks(success: Option<String>, failure: Option<String>, endings: Arc<[Ending]>) {
+    let begun = Instant::now();
+    for ending in endings.iter() {
+        let (name, command) = match ending.is_good {
+            true => ("hook-success", &success),
+            false => ("hook-failure", &failure),
+        };
+        let Some(command) = command else { continue };
+        if begun.elapsed() + hook::PATIENCE > LONGEST {
+            failed(name, &"the hooks before it took too long");
+        } else if let Err(why) = hook::run(command, &ending.variables()).await {
+            failed(name, &why);
         }
     }
 }

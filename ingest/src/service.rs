@@ -52,7 +52,9 @@ pub async fn run(
     status: watch::Sender<Status>,
 ) -> Exit {
     let mut machine = Machine::new(config, stop, status);
-    serve(&mut machine, Agenda::new(schedule)).await
+    let exit = serve(&mut machine, Agenda::new(schedule)).await;
+    machine.finish().await;
+    exit
 }
 
 /// What the loop asks of the world around it.

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::process::Command;
 
 /// A hook that takes longer is ended.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// So much of what it said is told when it fails.
 const WORDS_MAX: usize = 500;
 

@@ -21,6 +21,7 @@ use crate::exit::Exit;
 use crate::job;
 use crate::job::Job;
 use crate::job::Outcome;
+use crate::notify;
 use crate::schedule::agenda::Judge;
 use crate::schedule::agenda::Sealed;
 use crate::schedule::agenda::Wanted;
@@ -31,6 +32,9 @@ use crate::source::postgres::Postgres;
 const LOOK_PATIENCE: Duration = Duration::from_secs(30);
 /// After its deadline, or after it was told to end, a run gets so long to end.
 const GRACE: Duration = Duration::from_mins(1);
+
+/// So long the end waits until the last run is told to those outside.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 type Looking = JoinHandle<Result<Vec<Sealed>, String>>;
 
@@ -44,6 +48,8 @@ pub(crate) struct Machine {
     status: watch::Sender<Status>,
     began: Instant,
     listing: Listing,
+    /// What is being told about earlier runs.
+    notices: Vec<JoinHandle<()>>,
     /// A look at a mount that does not answer.
     stuck: Option<Looking>,
 }
@@ -57,7 +63,8 @@ impl Machine {
     ) -> Self {
         let manager = Manager::new();
         let (began, listing) = (Instant::now(), Listing::default());
-        Self { config, stop, manager, status, began, listing, stuck: None }
+        let notices = Vec::new();
+        Self { config, stop, manager, status, began, listing, notices, stuck: None }
     }
 
     /// The databases of the server, as far as it matters which there are.
@@ -79,6 +86,22 @@ impl Machine {
             self.listing.heard(answer);
         }
         self.listing.databases()
+    }
+
+    /// Lets those outside hear how the last run went.
+    pub(crate) async fn finish(&mut self) {
+        let notices = std::mem::take(&mut self.notices);
+        let telling = async {
+            for told in notices {
+                if let Err(panic) = told.await {
+                    tracing::warn!(%panic, "could not tell how the run went");
+                }
+            }
+        };
+        let telling = tokio::time::timeout(LAST_WORDS, telling);
+        if self.manager.alive(telling).await.is_err() {
+            tracing::warn!("not everybody was told how the last run went");
+        }
     }
 
     /// Waits until the service is to end.
@@ -152,7 +175,11 @@ impl World for Machine {
             }
         };
         match self.manager.alive(waiting).await {
-            Some(Ok(outcome)) => ended(&outcome, &classes),
+            Some(Ok((outcome, notices))) => {
+                self.notices.retain(|told| !told.is_finished());
+                self.notices.push(tokio::spawn(notices.told(notify::LONGEST)));
+                ended(&outcome, &classes)
+            }
             Some(Err(panic)) => {
                 let failure = Failure { message: panic.to_string(), wrote: true };
                 Ran::Ended(vec![Err(failure); classes.len()])

@@ -111,7 +111,7 @@ impl Postgres {
             let asked = Self::new(target, config.around.clone(), None, config.lock_wait_timeout);
             result = asked.ask_databases().await;
             // The first need not exist, and not everybody may use the second.
-            if !matches!(result, Err(Error::LoginRefused { .. })) {
+            if !matches!(result, Err(Error::LoginRefused { .. } | Error::NoDatabase { .. })) {
                 break;
             }
         }
@@ -169,6 +169,9 @@ impl Postgres {
         match kind {
             FailureKind::Settings => Error::Usage(message),
             FailureKind::Untrusted => Error::Untrusted { server, message },
+            FailureKind::Refused(code) if code == SqlState::INVALID_CATALOG_NAME => {
+                Error::NoDatabase { wanted: self.target.database.clone() }
+            }
             FailureKind::Refused(code) if !passing(&code) => {
                 Error::LoginRefused { server, message }
             }

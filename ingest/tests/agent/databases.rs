@@ -118,7 +118,7 @@ fn a_database_that_vanishes_before_its_turn_fails_alone() {
     });
     assert_eq!(run.code, Some(3), "{run:?}");
     assert_eq!(outcomes(&world)["gone_1"], "ok");
-    assert_eq!(outcomes(&world)["gone_2"], "refused database.refused");
+    assert_eq!(outcomes(&world)["gone_2"], "refused database.none");
     assert!(!world.path("active/hourly/gone_2").exists(), "nothing is made before it answers");
 }
 

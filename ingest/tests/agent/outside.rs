@@ -1,6 +1,11 @@
 //! What those outside see of the agent: suspicion, lists, numbers, pings, hooks, the doctor.
 
+use std::fs::File;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Write;
 use std::process::Command;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -81,7 +86,7 @@ fn what_is_not_there_has_its_own_number() {
     assert_eq!(agent(&world, &["list"]).code, Some(6));
     assert_eq!(agent(&world, &["show", "latest"]).code, Some(6));
     assert_eq!(agent(&world, &["show", "2026-01-18_00-00-00.sql.gz"]).code, Some(6));
-    assert_eq!(agent(&world, &["list", "weekly"]).code, Some(2));
+    assert_eq!(agent(&world, &["list", "weekly"]).code, Some(6));
     let run = world.backup_by("exit 1");
     assert_eq!(run.code, Some(1));
     let metrics = agent(&world, &["metrics"]).stdout;
@@ -106,12 +111,18 @@ fn receivers_hear_how_a_run_begins_and_ends() {
     };
     let run = world.backup(tell);
     assert_eq!(run.code, Some(0), "{run:?}");
-    let requests = listener.requests();
+    // Each receiver is told on its own: only the order of one is known.
+    let of = |start: &str| {
+        let requests = listener.requests().into_iter();
+        requests.filter(|(path, _)| path.starts_with(start)).collect::<Vec<(String, String)>>()
+    };
+    let requests = of("/ping");
     let paths: Vec<&str> = requests.iter().map(|(path, _)| path.as_str()).collect();
-    assert_eq!(paths, ["/ping/uuid/start?create=1", "/ping/uuid?create=1", "/hook"]);
+    assert_eq!(paths, ["/ping/uuid/start?create=1", "/ping/uuid?create=1"]);
     let name = run.json()["name"].as_str().unwrap().to_owned();
     assert!(requests[1].1.contains(&name), "{requests:?}");
-    assert_eq!(serde_json::from_str::<Value>(&requests[2].1).unwrap(), run.json());
+    assert_eq!(serde_json::from_str::<Value>(&of("/hook")[0].1).unwrap(), run.json());
+    assert_eq!(listener.requests().len(), 3);
 
     let broken = world.fake("exit 1");
     let run = world.backup(|command| {
@@ -119,13 +130,34 @@ fn receivers_hear_how_a_run_begins_and_ends() {
         command.arg("--client-dir").arg(&broken);
     });
     assert_eq!(run.code, Some(1), "{run:?}");
-    let requests = listener.requests();
-    assert_eq!(requests[4].0, "/ping/uuid/fail?create=1");
-    assert!(requests[4].1.contains("no backup was made"), "{requests:?}");
+    let requests = of("/ping");
+    assert_eq!(requests[3].0, "/ping/uuid/fail?create=1");
+    assert!(requests[3].1.contains("no backup was made"), "{requests:?}");
     let told = std::fs::read_to_string(told).unwrap();
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines[0].trim(), format!("ok {name}"));
     assert!(lines[1].starts_with("failed") && lines[1].ends_with("dump.failed"), "{told}");
+}
+
+#[test]
+fn whoever_is_slow_to_hear_holds_up_neither_the_result_nor_the_next_run() {
+    let world = World::new("slow", "", TABLE);
+    // Until the test writes to the pipe, or goes.
+    let pipe = world.path("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut slow = world.limited();
+    slow.args(["hourly", "--allow-plain", "--hook-success"]);
+    slow.arg(format!("read line <{}; echo $WORM_OUTCOME $line >{0}.heard", pipe.display()));
+    let mut slow = slow.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(slow.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["outcome"], "ok", "told at once");
+    let next = world.backup(|_| {});
+    assert_eq!(next.code, Some(0), "the locks are free: {next:?}");
+    writeln!(File::options().write(true).open(&pipe).unwrap(), "at last").unwrap();
+    assert_eq!(slow.wait().unwrap().code(), Some(0));
+    let heard = std::fs::read_to_string(world.path("pipe.heard")).unwrap();
+    assert_eq!(heard, "ok at last\n");
 }
 
 #[test]

@@ -41,9 +41,9 @@ fn what_cannot_work_is_refused_with_its_number() {
         |_, command| {
             command.env("PGDATABASE", "absent");
         },
-        4,
-        "database.refused",
-        "\"absent\" does not exist",
+        6,
+        "database.none",
+        "no database is called absent",
     );
     check(
         |world, command| {
@@ -67,7 +67,7 @@ fn a_directory_that_is_not_write_once_is_refused() {
 fn an_unknown_class_is_refused_with_those_there_are() {
     let world = World::new("unknown_class", "", "");
     let run: Run = world.limited().args(["hurly", "--allow-plain"]).output().unwrap().into();
-    world.check_failed(&run, 2, "usage.class");
+    world.check_failed(&run, 6, "usage.class");
     assert!(run.stderr.contains("there is: hourly"), "{run:?}");
 }
 
