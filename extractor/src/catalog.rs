@@ -13,7 +13,7 @@ use worm_ingest::manifest::MANIFEST_SUFFIX;
 use worm_ingest::manifest::folder::is_date;
 use worm_ingest::name::BackupName;
 
-/// The three files of a backup.
+/// The three files that every backup has. The manifest names others, if there are any.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Role {
     /// The compressed dump.
@@ -165,14 +165,13 @@ impl Catalog {
     }
 }
 
-/// The names in a mirror of the three files of the backup whose dump is at `path`, in the mirror or
-/// in a mount.
+/// The name in a mirror of the backup whose dump is at `path`, in the mirror or in a mount. Those of its
+/// other files begin with it.
 #[must_use]
-pub fn keys_of(path: &str) -> Option<[String; 3]> {
+pub fn key_of(path: &str) -> Option<String> {
     let (folder, name) = path.rsplit_once('/')?;
     let backup = Backup { folder: Folder::parse(folder)?, name: BackupName::parse(name)? };
-    let folder = backup.mirrored().path();
-    Some(Role::ALL.map(|role| folder.join(role.of(&backup.name)).to_string_lossy().into_owned()))
+    Some(backup.mirrored().path().join(backup.name.as_str()).to_string_lossy().into_owned())
 }
 
 /// The newest backup, and the newest that can be it. The same, unless a clock was wrong.
@@ -247,8 +246,8 @@ mod tests {
         let listing = names.map(|name| triple_of("daily", None, name)).concat();
         let catalog = Catalog::of(&listing);
         assert_eq!(self::names(&catalog), names.map(|name| format!("daily/{name}")));
-        let keys = keys_of("daily/2026-01-18_01-00-00.sql.zst").unwrap();
-        assert_eq!(keys[1], "daily/2026-01-18/2026-01-18_01-00-00.sql.zst.sha256");
+        let key = key_of("daily/2026-01-18_01-00-00.sql.zst").unwrap();
+        assert_eq!(key, "daily/2026-01-18/2026-01-18_01-00-00.sql.zst");
     }
 
     #[test]
@@ -342,10 +341,10 @@ mod tests {
             ("daily/app", "daily/2026-01-18/app"),
             ("daily/2026-01-18/app", "daily/2026-01-18/app"),
         ] {
-            let keys = keys_of(&format!("{folder}/{name}")).unwrap();
-            assert_eq!(keys[0], format!("{mirrored}/{name}"));
+            let key = key_of(&format!("{folder}/{name}")).unwrap();
+            assert_eq!(key, format!("{mirrored}/{name}"));
         }
-        assert_eq!(keys_of(&format!("daily/2026-01-18/app/x/{name}")), None);
-        assert_eq!(keys_of(&format!("daily/app/x/{name}")), None);
+        assert_eq!(key_of(&format!("daily/2026-01-18/app/x/{name}")), None);
+        assert_eq!(key_of(&format!("daily/app/x/{name}")), None);
     }
 }

@@ -157,6 +157,10 @@ pub struct RestoreArgs {
     /// for temporary files]. Of an encrypted one it must be in memory, such as /dev/shm
     #[arg(long, value_name = "DIR", env = "WORM_SCRATCH")]
     pub scratch: Option<PathBuf>,
+    /// Also make the roles that stand beside the dump and that the server does not have. Those that it
+    /// has stay as they are
+    #[arg(long)]
+    pub globals: bool,
     /// Restore although the database is not empty or the server is older than the dump's
     #[arg(long)]
     pub force: bool,

@@ -84,6 +84,8 @@ pub struct RestoreConfig {
     pub(crate) target: Target,
     /// The audit log.
     pub(crate) audit: PathBuf,
+    /// Whether to make the roles that are missing.
+    pub(crate) globals: bool,
     /// Whether the user takes the risk of a database that is not empty, or of an older server.
     pub(crate) force: bool,
     /// Whether to stop before anything is changed.
@@ -140,9 +142,9 @@ impl TryFrom<RestoreArgs> for RestoreConfig {
             path => Selector::Path(path.into()),
         };
         let identities = Arc::new(Identities::read(&args.identity)?);
-        let RestoreArgs { audit, force, preview, scratch, .. } = args;
+        let RestoreArgs { audit, globals, force, preview, scratch, .. } = args;
         let scratch = scratch.unwrap_or_else(std::env::temp_dir);
-        Ok(Self { backup, target, audit, force, preview, identities, scratch })
+        Ok(Self { backup, target, audit, globals, force, preview, identities, scratch })
     }
 }
 

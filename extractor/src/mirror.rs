@@ -1,6 +1,6 @@
 //! I/O: one file into the mirror, exactly once: copied, or found there with the same bytes.
 //!
-//! In the mirror files are 0440 and directories 0750, as in the view: a dump is not for everybody
+//! In the mirror files are 0440 (0400 if passwords stand in them) and directories 0750, as in the view: a dump is not for everybody
 //! on the machine. Files keep the modification time of the source.
 
 use std::fs::File;
@@ -23,6 +23,8 @@ use crate::source::Source;
 
 /// Owner and group read; nobody writes.
 const FILE_MODE: u32 = 0o440;
+/// Only the owner reads.
+const SECRET_MODE: u32 = 0o400;
 
 /// A mirror that a run writes to. The caller holds its lock.
 pub(crate) struct Mirror<'run> {
@@ -75,7 +77,8 @@ impl Mirror<'_> {
 
     fn fill(&self, source: &Source, file: &File) -> Result<()> {
         let doing = |verb: &str| format!("{verb} the copy of {}", source.path.display());
-        file.set_permissions(Permissions::from_mode(FILE_MODE))
+        let mode = if source.secret { SECRET_MODE } else { FILE_MODE };
+        file.set_permissions(Permissions::from_mode(mode))
             .map_err(Error::io(doing("set the mode of")))?;
         let written = copy::copy(&source.file, file, self.cancel, |n| self.progress.add(n))?;
         check(&source.path, &written, &source.expected)?;

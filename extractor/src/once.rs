@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing::error;
 use tracing::info;
+use worm_ingest::manifest::beside::ENDINGS;
 
 use crate::audit::AuditLog;
 use crate::audit::chain::Event;
@@ -22,7 +23,7 @@ use crate::cancel::Cancel;
 use crate::catalog::Backup;
 use crate::catalog::Catalog;
 use crate::catalog::Found;
-use crate::catalog::keys_of;
+use crate::catalog::key_of;
 use crate::config::OnceConfig;
 use crate::durable;
 use crate::durable::MirrorLock;
@@ -122,8 +123,8 @@ fn remember(recorded: &mut BTreeMap<String, Expected>, mirror: &str, event: Even
             let _earlier = recorded.insert(path, Expected { bytes, sha256 });
         }
         Event::Mismatch(trouble) if trouble.mirror == mirror => {
-            for key in keys_of(&trouble.path).into_iter().flatten() {
-                let _vouched = recorded.remove(&key);
+            if let Some(key) = key_of(&trouble.path) {
+                recorded.retain(|path, _| !path.starts_with(&key));
             }
         }
         Event::Copied(_)
@@ -143,7 +144,7 @@ fn missing_bytes(catalog: &Catalog, listing: &[Found], mirrored: &BTreeMap<PathB
     let files = catalog
         .complete
         .iter()
-        .flat_map(|backup| crate::catalog::Role::ALL.map(|role| (backup, role.of(&backup.name))));
+        .flat_map(|backup| ENDINGS.map(|ending| (backup, format!("{}{ending}", backup.name))));
     files
         .filter(|(backup, name)| !mirrored.contains_key(&backup.mirrored().path().join(name)))
         .filter_map(|(backup, name)| sizes.get(&backup.folder.path().join(name)))
@@ -201,7 +202,7 @@ impl Worker<'_> {
         Ok(())
     }
 
-    /// One backup: dump, digest, manifest, in this order, so that here too a manifest vouches for
+    /// One backup: dump, what stands beside it, manifest, in this order, so that here too a manifest vouches for
     /// the rest.
     fn one(&mut self, backup: &Backup) -> std::result::Result<Outcome, Fault> {
         let folder = backup.mirrored().path();

@@ -5,8 +5,10 @@
 //! sealed. The rows are counted after it.
 
 mod archive;
+mod beside;
 mod chosen;
 mod complaint;
+mod globals;
 pub(crate) mod identity;
 mod logged;
 mod psql;
@@ -17,6 +19,7 @@ pub mod target;
 mod unpack;
 pub mod version;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -40,6 +43,7 @@ use crate::progress::pace;
 use crate::restore::archive::Tools;
 use crate::restore::chosen::Chosen;
 use crate::restore::complaint::complaint;
+use crate::restore::globals::Wanted;
 use crate::restore::logged::Logged;
 use crate::restore::psql::Psql;
 use crate::restore::psql::Running;
@@ -92,18 +96,24 @@ async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Res
         () = cancel.requested() => return Err(Error::Cancelled("nothing was touched")),
     };
     let Chosen { path, file, manifest, .. } = chosen;
+    let roles = match config.globals {
+        true => roles(config, &server, &path, &manifest).await?,
+        false => Wanted::default(),
+    };
     if config.preview {
         return Ok(format!(
-            "would restore {} ({}) into {} with psql {}; nothing was changed",
+            "would restore {} ({}) into {} with psql {}{}; nothing was changed",
             path.display(),
             contents(&manifest),
             config.target.shown,
-            psql.version
+            psql.version,
+            told(config, &roles, "to be made"),
         ));
     }
     info!("restoring {} into {}", path.display(), config.target.shown);
     let manifest = Arc::new(manifest);
-    let dump = Ready { file, manifest: Arc::clone(&manifest), tools };
+    let before = roles.sql.clone();
+    let dump = Ready { file, manifest: Arc::clone(&manifest), tools, before };
     feed(config, &server, &psql, dump, cancel).await?;
     tokio::select! {
         verdict = check_rows(&server, &manifest) => verdict.map_err(after_commit)?,
@@ -113,11 +123,49 @@ async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Res
     }
     let pace = pace(manifest.raw.bytes, started.elapsed());
     Ok(format!(
-        "restored {} into {}: {}, all rows there; {pace}",
+        "restored {} into {}: {}, all rows there{}; {pace}",
         path.display(),
         config.target.shown,
         contents(&manifest),
+        told(config, &roles, "made"),
     ))
+}
+
+/// The roles beside the dump that the server does not have.
+async fn roles(
+    config: &RestoreConfig,
+    server: &Server,
+    path: &Path,
+    manifest: &Manifest,
+) -> Result<Wanted> {
+    let sql = beside::globals(path, manifest, &config.identities)?;
+    let wanted = globals::wanted(&sql, &server.roles().await?)
+        .map_err(|why| Error::Mismatch(format!("the roles beside the dump: {why}")))?;
+    if !wanted.made.is_empty() && manifest.lacks.iter().any(|it| it.code == "globals.passwords") {
+        warn!("the backup has roles without their passwords: set them for those that log in");
+    }
+    let there = server.tablespaces().await?;
+    let missing: Vec<&str> = wanted
+        .tablespaces
+        .iter()
+        .map(String::as_str)
+        .filter(|name| !there.contains(*name))
+        .collect();
+    if !missing.is_empty() {
+        let missing = missing.join(", ");
+        warn!("the server does not have tablespaces {missing}: make those that the database needs");
+    }
+    Ok(wanted)
+}
+
+/// What becomes of roles, in words.
+fn told(config: &RestoreConfig, roles: &Wanted, made: &str) -> String {
+    if !config.globals {
+        return String::new();
+    }
+    let Wanted { made: names, there, .. } = roles;
+    let listed = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+    format!(", {} roles {made}{listed}, {there} there already", names.len())
 }
 
 /// What a backup holds, in words.
@@ -184,6 +232,8 @@ struct Ready {
     file: std::fs::File,
     manifest: Arc<Manifest>,
     tools: Tools,
+    /// SQL that comes before it.
+    before: Vec<u8>,
 }
 
 /// Runs `psql` with the dump. Returns when the transaction is committed, or undone.
@@ -206,11 +256,11 @@ async fn feed(
         let (identities, gate) = (Arc::clone(&config.identities), Arc::clone(&gate));
         let restricted = psql.version.knows_restrict();
         move || {
-            let Ready { file, manifest, tools } = &dump;
+            let Ready { file, manifest, tools, before } = &dump;
             let progress = Progress::of_bytes(manifest.stored.bytes);
             progress.on("restoring");
             let count = |n| progress.add(n);
-            let dump = stream::Dump { file, manifest, identities: &identities, tools };
+            let dump = stream::Dump { file, manifest, identities: &identities, tools, before };
             let fed = stream::feed(&dump, restricted, &gate, input, answers, count);
             progress.end();
             fed

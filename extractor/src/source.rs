@@ -1,4 +1,4 @@
-//! I/O: the three files of one backup in the view, open, and what each of them must be.
+//! I/O: the files of one backup in the view, open, and what each of them must be.
 
 use std::fs::File;
 use std::fs::Metadata;
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use sha2::Digest;
 use sha2::Sha256;
 use worm_ingest::manifest::Manifest;
+use worm_ingest::manifest::beside::Sidecar;
 
 use crate::catalog::Backup;
 use crate::catalog::Role;
@@ -39,13 +40,16 @@ pub(crate) struct Source {
     pub(crate) expected: Expected,
     /// When it was last changed, in whole seconds.
     pub(crate) modified: i64,
+    /// Whether nobody but its owner may read it: passwords stand in it, as the server keeps them.
+    pub(crate) secret: bool,
 }
 
 impl Source {
-    /// Opens the three files and lets `.sha256`, manifest and mount speak about them.
+    /// Opens the files and lets `.sha256`, manifest and mount speak about them. The dump comes first
+    /// and the manifest last.
     ///
     /// [`Error::Mismatch`] when they do not agree. The dump itself is not read here.
-    pub(crate) fn of_backup(view: &View, backup: &Backup) -> Result<[Self; 3]> {
+    pub(crate) fn of_backup(view: &View, backup: &Backup) -> Result<Vec<Self>> {
         let folder = view.root.join(backup.folder.path());
         let doubt = |doubt: Doubt| Error::Mismatch(doubt.to_string());
         let name = backup.name.as_str();
@@ -65,7 +69,34 @@ impl Source {
         claims.extend(mount_claim(view, &file, &path)?);
         let sha256 = proof::agreed(&claims).map_err(doubt)?.to_owned();
         let expected = Expected { bytes, sha256 };
-        Ok([Self { name: name.to_owned(), path, file, expected, modified }, digest, manifest])
+        let name = name.to_owned();
+        let mut all = vec![Self { name, path, file, expected, modified, secret: false }, digest];
+        for sidecar in &decoded.sidecars {
+            all.push(Self::beside(view, &folder, backup, sidecar)?);
+        }
+        all.push(manifest);
+        Ok(all)
+    }
+
+    /// A file that the manifest names: it must be there, and be what the manifest says.
+    fn beside(view: &View, folder: &Path, backup: &Backup, sidecar: &Sidecar) -> Result<Self> {
+        let Sidecar { suffix, content } = sidecar;
+        if !sidecar.is_beside() {
+            return Err(Error::Mismatch(format!("its manifest names a file {suffix:?} beside it")));
+        }
+        let name = format!("{}{suffix}", backup.name);
+        if matches!(folder.join(&name).try_exists(), Ok(false)) {
+            return Err(Error::Mismatch(format!("{name} is missing, which its manifest names")));
+        }
+        let (source, _bytes) = Self::small(view, folder, name, MANIFEST_BYTES_MAX)?;
+        let Expected { bytes, sha256 } = &source.expected;
+        if (*bytes, sha256) != (content.bytes, &content.sha256) {
+            return Err(Error::Mismatch(format!(
+                "{} has {bytes} bytes of SHA-256 {sha256}, but its manifest says {} of {}",
+                source.name, content.bytes, content.sha256
+            )));
+        }
+        Ok(Self { secret: true, ..source })
     }
 
     /// A sidecar, and its bytes. What was parsed is what must arrive in the mirror.
@@ -86,7 +117,7 @@ impl Source {
         // From a new descriptor, because this one has been read to its end.
         let (file, meta) = open(&path)?;
         let (expected, modified) = (Expected { bytes: bytes.len() as u64, sha256 }, meta.mtime());
-        Ok((Self { name, path, file, expected, modified }, bytes))
+        Ok((Self { name, path, file, expected, modified, secret: false }, bytes))
     }
 }
 

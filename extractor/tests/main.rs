@@ -7,6 +7,7 @@
     reason = "these are tests: helpers may fail loudly, and write files without ceremony"
 )]
 
+mod beside;
 mod crash;
 mod once;
 mod postgres;

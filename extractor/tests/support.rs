@@ -186,6 +186,8 @@ pub(crate) fn put_backup(folder: &Path, stamp: &str, sql: &[u8], tables: &[Table
         extensions: Vec::new(),
         retain_until: None,
         store: None,
+        sidecars: Vec::new(),
+        lacks: Vec::new(),
         suspect: Vec::new(),
         accepted: None,
         name,

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::manifest::Suspicion;
+use crate::manifest::beside::Lack;
 
 /// One database in one class, as the log tells it. With `--json` it is also what the program prints.
 #[derive(Clone, Debug, Serialize)]
@@ -69,6 +70,9 @@ pub struct Record {
     /// What looks wrong about the backup.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub suspect: Vec<Suspicion>,
+    /// What stands not beside the dump and should.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Lack>,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
@@ -105,6 +109,7 @@ impl Record {
             rows: None,
             retain_until: None,
             suspect: Vec::new(),
+            lacks: Vec::new(),
             error: None,
         }
     }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::audit;
 use crate::audit::Record;
+use crate::beside::Ready;
 use crate::carry;
 use crate::carry::Carrier;
 use crate::config::Config;
@@ -27,6 +28,7 @@ use crate::manifest::MANIFEST_SUFFIX;
 use crate::manifest::Manifest;
 use crate::manifest::Raw;
 use crate::manifest::Suspicion;
+use crate::manifest::beside::Lack;
 use crate::name;
 use crate::proof::Proven;
 use crate::source::Facts;
@@ -101,6 +103,7 @@ struct Dumped {
     facts: Facts,
     proven: Proven,
     streamed: Streamed,
+    beside: Ready,
 }
 
 impl Run<'_> {
@@ -129,6 +132,7 @@ impl Run<'_> {
             part.record.database.clone_from(&facts.database);
         }
 
+        let beside = self.look_around(&source, &facts).await?;
         let seats = self.enter(seats);
         if seats.is_empty() {
             return Ok(());
@@ -161,12 +165,32 @@ impl Run<'_> {
         }
 
         // From here a signal comes too late: a few small files remain, and then it is done.
-        let dumped = Dumped { facts, proven, streamed };
+        let dumped = Dumped { facts, proven, streamed, beside };
         for (seat, draft) in seats.iter().zip(tee.into_drafts()) {
             let sealed = draft.map_err(Error::from).and_then(|d| self.seal(seat, d, &dumped));
             self.parts[seat.part].error = sealed.err().map(Arc::new);
         }
         Ok(())
+    }
+
+    /// Gathers what goes beside the dump. What cannot be had fails no backup.
+    async fn look_around(&mut self, source: &Postgres, facts: &Facts) -> Result<Ready, Error> {
+        let config = &self.order.config;
+        if !config.globals {
+            return Ok(Ready::default());
+        }
+        let beside = tokio::select! {
+            beside = source.beside(facts) => beside,
+            () = carry::stopped(&mut self.cancelled) => return Err(Error::Cancelled),
+        };
+        for Lack { code, message } in &beside.lacks {
+            tracing::warn!(code, "the backup will lack {message}");
+        }
+        for part in &mut self.parts {
+            part.record.lacks.clone_from(&beside.lacks);
+        }
+        let ready = Ready::new(beside, config.shape.recipients.as_ref());
+        ready.map_err(|error| Error::Internal(format!("could not encrypt: {error}")))
     }
 
     /// Opens the classes. One that cannot be opened has failed.
@@ -236,7 +260,8 @@ impl Run<'_> {
         let found = self.suspicions(&manifest);
         tripwire::mark(&mut manifest, found, self.order.config.accept_suspect.as_deref());
         self.parts[seat.part].record.suspect.clone_from(&manifest.suspect);
-        describe(class, &manifest)
+        let described = dumped.beside.seal(class, &name).and_then(|()| describe(class, &manifest));
+        described
             .map_err(|source| Error::NoManifest { name: name.clone(), source: Box::new(source) })?;
         if manifest.suspect.is_empty() {
             return Ok(());
@@ -259,7 +284,7 @@ impl Run<'_> {
         attributes: &Attributes,
         finished_at: Timestamp,
     ) -> Manifest {
-        let Dumped { facts, proven, streamed } = dumped;
+        let Dumped { facts, proven, streamed, beside } = dumped;
         let shape = &self.order.config.shape;
         let encryption = shape.recipients.as_ref().map(Recipients::described);
         let sha256 = encryption.is_none().then(|| streamed.raw.sha256.clone());
@@ -290,6 +315,8 @@ impl Run<'_> {
                 Kind::Worm(store) => Some(store.clone()),
                 Kind::Plain => None,
             },
+            sidecars: beside.described(),
+            lacks: beside.lacks.clone(),
             suspect: Vec::new(),
             accepted: None,
         }

@@ -28,6 +28,8 @@ pub struct Config {
     pub(crate) backups: PathBuf,
     pub(crate) audit_log: PathBuf,
     pub(crate) shape: Arc<Shape>,
+    /// Whether to keep roles and settings of the server beside the dump.
+    pub(crate) globals: bool,
     pub(crate) client_directory: Option<PathBuf>,
     pub(crate) lock_wait_timeout: Duration,
     pub(crate) stall_timeout: Duration,
@@ -136,6 +138,7 @@ impl Config {
             backups,
             audit_log: settings.needed_path(&table::AUDIT_LOG)?,
             shape: Arc::new(shape(settings)?),
+            globals: settings.switch(&table::GLOBALS)?,
             client_directory: settings.path(&table::CLIENT_DIR),
             lock_wait_timeout: wait(settings, &table::LOCK_WAIT_TIMEOUT)?,
             stall_timeout: wait(settings, &table::STALL_TIMEOUT)?,

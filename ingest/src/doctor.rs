@@ -94,6 +94,7 @@ pub async fn run(config: &Config, secrets: Vec<SecretFile>) -> Report {
         .chain(of("server", vec![verdict::server(&facts)]))
         .chain(of("pg_dump", verdict::client(&facts)))
         .chain(of("rights", verdict::rights(&facts)))
+        .chain(of("globals", verdict::globals(&facts)))
         .chain(of("extensions", verdict::extensions(&facts)))
         .chain(of("secrets", verdict::secrets(&facts)))
         .chain(of("space", vec![verdict::space(&facts)]))

@@ -10,6 +10,7 @@
 
 pub mod audit;
 mod backup;
+mod beside;
 mod carry;
 pub mod cli;
 pub mod config;

@@ -3,6 +3,7 @@
 //! A backup is whole when its manifest exists, so the manifest is always written last. It says
 //! everything that a restore needs to know and to check.
 
+pub mod beside;
 pub mod folder;
 
 use std::str::FromStr;
@@ -11,6 +12,8 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
 
+use self::beside::Lack;
+use self::beside::Sidecar;
 use crate::name::Form;
 
 /// The newest manifest format that this version writes and reads.
@@ -75,6 +78,12 @@ pub struct Manifest {
     pub retain_until: Option<Timestamp>,
     /// `user.worm.store` of the mount; absent on a plain directory.
     pub store: Option<String>,
+    /// What stands beside the dump, apart from digest and manifest: roles, settings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sidecars: Vec<Sidecar>,
+    /// What should stand there and could not be had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Lack>,
     /// Why it looks as if something had happened to the database. While this is not empty, the
     /// backup counts as none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

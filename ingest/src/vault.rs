@@ -26,8 +26,7 @@ use rustix::io::Errno;
 pub(crate) use self::draft::Draft;
 use self::draft::INCOMPLETE;
 pub(crate) use self::tee::Tee;
-use crate::manifest::DIGEST_SUFFIX;
-use crate::manifest::MANIFEST_SUFFIX;
+use crate::manifest::beside::ENDINGS;
 
 /// Why the vault could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -220,8 +219,17 @@ impl Class {
 
     /// Writes a whole small file and seals it.
     pub(crate) fn put(self: &Arc<Self>, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
+        self.put_as(name, bytes, draft::MODE)
+    }
+
+    /// The same for a file that only its owner may read.
+    pub(crate) fn put_secret(self: &Arc<Self>, name: &str, bytes: &[u8]) -> Result<(), VaultError> {
+        self.put_as(name, bytes, draft::SECRET_MODE)
+    }
+
+    fn put_as(self: &Arc<Self>, name: &str, bytes: &[u8], mode: u32) -> Result<(), VaultError> {
         let taken = || VaultError::io("create", self.path.join(name), Errno::EXIST.into());
-        let mut draft = Draft::create(self, name)?.ok_or_else(taken)?;
+        let mut draft = Draft::create(self, name, mode)?.ok_or_else(taken)?;
         draft
             .write_all(bytes)
             .map_err(|source| VaultError::io("write", self.path.join(name), source))?;
@@ -245,7 +253,7 @@ impl Class {
 
     /// Whether a backup of that name, or a file that would belong to it, is there.
     fn is_taken_with_companions(&self, name: &str) -> Result<bool, VaultError> {
-        for suffix in ["", DIGEST_SUFFIX, MANIFEST_SUFFIX] {
+        for suffix in ENDINGS {
             if self.is_taken(&format!("{name}{suffix}"))? {
                 return Ok(true);
             }
@@ -266,7 +274,7 @@ impl Class {
 /// cannot be looked at is found out when the file is made.
 pub(crate) fn is_free(directory: &Path, name: &str) -> bool {
     let taken = |suffix| directory.join(format!("{name}{suffix}")).symlink_metadata().is_ok();
-    !["", DIGEST_SUFFIX, MANIFEST_SUFFIX].into_iter().any(taken)
+    !ENDINGS.into_iter().any(taken)
 }
 
 /// Opens a directory. A class may be a link on a plain file system; the mount knows none.

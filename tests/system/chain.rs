@@ -165,7 +165,7 @@ fn a_database_comes_back_equal_from_the_mirror() {
     assert!(checked.success().contains("OK"));
     let before = std::fs::read(daemon.directory().join("extraction_audit.jsonl")).unwrap();
     binary::run(&mut mirror(&daemon)).success();
-    assert_eq!(names(&mirrored).len(), 3, "nothing is copied twice");
+    assert_eq!(names(&mirrored).len(), 5, "nothing is copied twice");
     let after = std::fs::read(daemon.directory().join("extraction_audit.jsonl")).unwrap();
     assert!(after.starts_with(&before), "the audit log only grows");
 
@@ -252,7 +252,7 @@ fn a_daemon_that_is_killed_in_mid_dump_keeps_all_that_was_acknowledged() {
     daemon.mount(&[]).success();
 
     let report = daemon.verify();
-    assert_eq!((&report["files"], &report["incomplete"]), (&3.into(), &1.into()), "{report}");
+    assert_eq!((&report["files"], &report["incomplete"]), (&5.into(), &1.into()), "{report}");
     assert_eq!(sha256(&daemon.active().join("daily").join(first)), digest);
     assert!(names(&daemon.active().join("hourly")).is_empty());
     let left = names(&daemon.active().join("hourly/.incomplete"));
@@ -305,7 +305,7 @@ fn the_agent_refuses_what_it_cannot_do_with_its_own_number() {
         assert!(said.stderr.contains(says), "{}", said.stderr);
         assert_eq!(said.stderr.trim().lines().count(), 1, "{}", said.stderr);
     }
-    check(backup(&daemon, &url, "monthly"), 2, "monthly");
+    check(backup(&daemon, &url, "monthly"), 6, "monthly");
     check(backup(&daemon, "postgresql://nobody@127.0.0.1:1/app", "daily"), 8, "127.0.0.1");
     let plain = daemon.directory().join("plain/daily");
     std::fs::create_dir_all(&plain).unwrap();

@@ -1,6 +1,7 @@
 //! The system tests: one program, a module for each theme.
 
 mod admin;
+mod beside;
 mod big;
 mod chain;
 mod classes;

@@ -50,6 +50,11 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("ingest/src/notify/message.rs", IMPURE, "what is told is settled apart from telling it"),
     ("ingest/src/doctor/verdict.rs", IMPURE, "facts are judged apart from gathering them"),
     ("ingest/src/", &["worm_fs", "fuser"], "the agent sees a directory, nothing more"),
+    (
+        "extractor/src/restore/globals.rs",
+        IMPURE,
+        "which roles are wanted is settled apart from I/O",
+    ),
     ("extractor/src/plan.rs", IMPURE, "what to mirror is planned apart from I/O"),
     (
         "extractor/src/health.rs",

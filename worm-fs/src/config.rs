@@ -116,7 +116,8 @@ fn default_keep_last() -> usize {
 pub const MANIFEST_SIDECAR: &str = ".manifest.json";
 
 fn default_sidecars() -> Vec<String> {
-    vec![".sha256".to_owned(), MANIFEST_SIDECAR.to_owned()]
+    let beside = [".globals.sql", ".globals.sql.age", ".cluster.json", ".cluster.json.age"];
+    [".sha256", MANIFEST_SIDECAR].into_iter().chain(beside).map(str::to_owned).collect()
 }
 
 fn default_permissions() -> u32 {

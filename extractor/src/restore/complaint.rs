@@ -23,7 +23,7 @@ pub(crate) fn complaint(sent: bool, lines: &[String], otherwise: &str) -> Error 
 /// What a person can do about the usual reasons.
 fn advice(has: impl Fn(&str) -> bool) -> &'static str {
     if has("role \"") && has("does not exist") {
-        " Create the role first (createuser), then try again."
+        " Create the role first (createuser), or let --globals make it, then try again."
     } else if has("extension \"") && has("is not available") {
         " Install the extension's package on the server, then try again."
     } else if has("max_locks_per_transaction") {

@@ -1,5 +1,6 @@
 //! I/O: what the server says before and after a restore. Changes nothing but planner statistics.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -61,6 +62,22 @@ impl Server {
             more => format!(" and {more} more"),
         };
         Ok(Some(format!("{}{more}", names.join(", "))))
+    }
+
+    /// The names of all roles.
+    pub(crate) async fn roles(&self) -> Result<BTreeSet<String>> {
+        self.names("SELECT rolname::text FROM pg_catalog.pg_roles").await
+    }
+
+    /// The names of all tablespaces.
+    pub(crate) async fn tablespaces(&self) -> Result<BTreeSet<String>> {
+        self.names("SELECT spcname::text FROM pg_catalog.pg_tablespace").await
+    }
+
+    async fn names(&self, question: &str) -> Result<BTreeSet<String>> {
+        let rows = self.client.query(question, &[]).await;
+        let rows = rows.map_err(failed("look for roles and tablespaces"))?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Ends the sessions of a killed `psql`, and returns when all that they did is undone.

@@ -83,6 +83,8 @@ pub(crate) struct Dump<'a> {
     pub(crate) manifest: &'a Manifest,
     pub(crate) identities: &'a Identities,
     pub(crate) tools: &'a Tools,
+    /// What comes before it, in the same transaction.
+    pub(crate) before: &'a [u8],
 }
 
 /// Feeds the dump to `psql`, as one transaction, and commits it if it is what the manifest says.
@@ -95,9 +97,10 @@ pub(crate) fn feed(
     answers: impl Read,
     progress: impl Fn(u64) + Send,
 ) -> std::result::Result<(), Fault> {
-    let Dump { file, manifest, identities, tools } = dump;
+    let Dump { file, manifest, identities, tools, before } = dump;
     let restriction = restriction(restricted)?;
     psql.write_all(format!("{}BEGIN;\n", restriction.begin).as_bytes()).map_err(Fault::Psql)?;
+    psql.write_all(before).map_err(Fault::Psql)?;
     let mut stored = Hashing { inner: *file, hasher: Sha256::new(), bytes: 0, progress };
     let mut filter = OneTransaction::default();
     let raw = {

@@ -62,6 +62,8 @@ pub(super) struct Facts {
     /// Where the server is.
     pub(super) address: String,
     pub(super) server: Result<Server, String>,
+    /// Whether roles and settings are to be kept.
+    pub(super) globals: bool,
     pub(super) secrets: Vec<SecretFile>,
     pub(super) free_bytes: Option<u64>,
     pub(super) newest: Vec<Newest>,
@@ -85,6 +87,7 @@ pub(super) async fn gather(config: &Config, secrets: Vec<SecretFile>) -> Facts {
         audit_error: audit::check(&config.audit_log).err(),
         address: format!("{}:{}", config.target.host, config.target.port),
         server: server::ask(config).await.map_err(|error| error.to_string()),
+        globals: config.globals,
         secrets,
         free_bytes: free.map(|free| free.f_bavail.saturating_mul(free.f_frsize)),
         newest: newest(&root),

@@ -9,6 +9,8 @@ use tokio_postgres::Client;
 use crate::config::Config;
 use crate::error::Error;
 use crate::source::postgres::Postgres;
+use crate::source::postgres::cluster;
+use crate::source::postgres::cluster::Rights;
 
 /// All questions together take no longer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -66,6 +68,10 @@ pub(super) struct Server {
     pub(super) large_objects: i64,
     pub(super) large_objects_denied: i64,
     pub(super) extensions: Vec<String>,
+    /// What it may see of the server.
+    pub(super) sees: Rights,
+    /// Whether there is a `pg_dumpall` beside that `pg_dump`.
+    pub(super) dumps_globals: bool,
     /// Major version and words of the `pg_dump` that a run would take.
     pub(super) client: Result<(u32, String), String>,
 }
@@ -84,6 +90,7 @@ pub(super) async fn ask(config: &Config) -> Result<Server, Error> {
     let asked = asked.map_err(|_elapsed| query("it stopped answering".to_owned()))?;
     let (mut server, number) = asked.map_err(|error| query(crate::error::chain(&error)))?;
     let client = source.find_client(&server.version, number, &config.shape).await;
+    server.dumps_globals = client.as_ref().is_ok_and(|client| client.dumper_of_all().is_file());
     server.client =
         client.map(|client| (client.major, client.version)).map_err(|error| error.to_string());
     Ok(server)
@@ -114,6 +121,7 @@ async fn read(session: &Client) -> Result<(Server, u32), tokio_postgres::Error> 
     for row in session.query(EXTENSIONS, &[]).await? {
         extensions.push(row.try_get(0)?);
     }
+    let sees = cluster::rights(session).await?;
     let superuser: Option<bool> = about.try_get(4)?;
     let server = Server {
         role: about.try_get(0)?,
@@ -128,6 +136,8 @@ async fn read(session: &Client) -> Result<(Server, u32), tokio_postgres::Error> 
         large_objects: large_objects.try_get(0)?,
         large_objects_denied: large_objects.try_get(1)?,
         extensions,
+        sees,
+        dumps_globals: false,
         client: Err(String::new()),
     };
     Ok((server, number))

@@ -162,6 +162,40 @@ pub(super) fn rights(facts: &Facts) -> Vec<Verdict> {
     verdicts
 }
 
+/// What goes beside a dump: roles, and settings of the server.
+pub(super) fn globals(facts: &Facts) -> Vec<Verdict> {
+    let Ok(server) = &facts.server else { return Vec::new() };
+    if !facts.globals {
+        return vec![ok("roles and settings of the server are not kept (globals = false)")];
+    }
+    let role = &server.role;
+    let mut verdicts = Vec::new();
+    if server.client.is_ok() && !server.dumps_globals {
+        verdicts.push(warn(
+            "there is no pg_dumpall beside pg_dump: no roles are kept. Install all of the client's \
+             package",
+        ));
+    } else if !server.sees.passwords {
+        verdicts.push(warn(format!(
+            "{role} may not read pg_authid: roles are kept without their passwords. As a superuser: \
+             GRANT SELECT ON pg_catalog.pg_authid TO \"{role}\", or globals = false"
+        )));
+    }
+    if verdicts.is_empty() {
+        verdicts.push(ok("roles are kept, with their passwords as the server has them"));
+    }
+    let unseen = [
+        (server.sees.hba, "the rules of access (pg_hba)"),
+        (server.sees.all_settings, "settings that are not for everybody (pg_read_all_settings)"),
+    ];
+    let unseen: Vec<&str> =
+        unseen.into_iter().filter_map(|(sees, what)| (!sees).then_some(what)).collect();
+    if !unseen.is_empty() {
+        verdicts.push(ok(format!("{role} may not read {}: they are not kept", unseen.join(", "))));
+    }
+    verdicts
+}
+
 /// What the server of a restore must have.
 pub(super) fn extensions(facts: &Facts) -> Vec<Verdict> {
     let Ok(server) = &facts.server else { return Vec::new() };

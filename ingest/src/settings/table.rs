@@ -276,6 +276,15 @@ settings! {
         form: Form::Text("BYTES"),
         default: Some("256"),
     }
+    /// Also keep roles and tablespaces (NAME.globals.sql) and settings of the server (NAME.cluster.json)
+    /// beside each dump.
+    GLOBALS {
+        name: "globals",
+        section: Section::Dump,
+        variables: &["WORM_GLOBALS"],
+        form: Form::Switch,
+        default: Some("true"),
+    }
     /// Look for pg_dump only here.
     CLIENT_DIR {
         name: "client-dir",

@@ -32,6 +32,11 @@ impl Client {
     pub(crate) fn restorer(&self) -> PathBuf {
         self.path.with_file_name("pg_restore")
     }
+
+    /// The program beside it that writes roles and tablespaces.
+    pub(crate) fn dumper_of_all(&self) -> PathBuf {
+        self.path.with_file_name("pg_dumpall")
+    }
 }
 
 /// The first version whose programs agree on how to write an archive out as SQL.

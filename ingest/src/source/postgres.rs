@@ -1,6 +1,8 @@
 //! PostgreSQL as a source: facts by a connection of our own, the stream by `pg_dump`, both from
 //! one exported snapshot.
 
+pub(crate) mod cluster;
+
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;

@@ -53,6 +53,13 @@ impl Recipients {
         Encryption { method: "age".to_owned(), recipients: recipients.collect() }
     }
 
+    /// A small thing, encrypted.
+    pub(crate) fn seal(&self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut sealer = Sealer::new(Vec::new(), Some(self))?;
+        sealer.write_all(bytes)?;
+        sealer.finish()
+    }
+
     fn encryptor(&self) -> io::Result<Encryptor> {
         let keys = self.0.iter().map(|key| match key {
             Key::Age(key) => key as &dyn Recipient,

@@ -49,6 +49,8 @@ pub(crate) fn run(hour: i64, tables: &[(&str, u64)]) -> Manifest {
         extensions: Vec::new(),
         retain_until: None,
         store: None,
+        sidecars: Vec::new(),
+        lacks: Vec::new(),
         suspect: Vec::new(),
         accepted: None,
     }

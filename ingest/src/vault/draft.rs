@@ -22,6 +22,10 @@ use crate::name::BackupName;
 
 /// Where a plain directory keeps files that are not whole; the mount has one of that name too.
 pub(super) const INCOMPLETE: &str = ".incomplete";
+/// What may be read by those who carry backups away.
+pub(super) const MODE: u32 = 0o640;
+/// What may be read by nobody else: passwords stand in it, as the server keeps them.
+pub(super) const SECRET_MODE: u32 = 0o600;
 
 /// A file that is not whole yet. Dropped without [`Draft::seal`] it never will be.
 #[derive(Debug)]
@@ -34,7 +38,11 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// Starts a file. `None`: the name is taken.
-    pub(super) fn create(class: &Arc<Class>, name: &str) -> Result<Option<Self>, VaultError> {
+    pub(super) fn create(
+        class: &Arc<Class>,
+        name: &str,
+        mode: u32,
+    ) -> Result<Option<Self>, VaultError> {
         let failed =
             |doing| move |errno: Errno| VaultError::io(doing, class.path.join(name), errno.into());
         let at = match class.kind {
@@ -49,7 +57,7 @@ impl Draft {
         };
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = match rustix::fs::openat(&class.fd, at, flags, Mode::from_raw_mode(0o640)) {
+        let file = match rustix::fs::openat(&class.fd, at, flags, Mode::from_raw_mode(mode)) {
             Ok(fd) => File::from(fd),
             Err(Errno::EXIST) => return Ok(None),
             Err(errno) => return Err(failed("create")(errno)),

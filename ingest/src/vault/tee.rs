@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Class;
 use super::Draft;
 use super::VaultError;
+use super::draft::MODE;
 
 /// One draft for each class, in the order of the classes; or why there is none any more.
 #[derive(Debug)]
@@ -70,7 +71,7 @@ fn create_all(classes: &[Arc<Class>], name: &str) -> Option<Vec<Result<Draft, Va
     }
     let mut outlets = Vec::with_capacity(classes.len());
     for (class, look) in classes.iter().zip(looks) {
-        match look.and_then(|()| Draft::create(class, name)) {
+        match look.and_then(|()| Draft::create(class, name, MODE)) {
             Ok(Some(draft)) => outlets.push(Ok(draft)),
             // Somebody was quicker. The drafts so far end with this function.
             Ok(None) => return None,

@@ -3,6 +3,7 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests may panic, too")]
 
+mod beside;
 mod broken;
 mod classes;
 mod databases;

@@ -106,6 +106,8 @@ impl World {
         command.env("PGUSER", "postgres").env("PGDATABASE", &self.database);
         command.env("WORM_BACKUPS", self.path("active"));
         command.env("WORM_AUDIT_LOG", self.path("audit.jsonl"));
+        // Most tests are about the dump alone.
+        command.env("WORM_GLOBALS", "false");
     }
 
     /// Runs a backup of the class `hourly` into the plain directory.

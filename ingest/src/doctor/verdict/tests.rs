@@ -8,6 +8,7 @@ use super::super::canary::NotTried;
 use super::super::gather::Newest;
 use super::super::server::Server;
 use super::*;
+use crate::source::postgres::cluster::Rights;
 
 fn facts() -> Facts {
     let refused = |what| (what, Some("EPERM".to_owned()));
@@ -36,8 +37,11 @@ fn facts() -> Facts {
             large_objects: 2,
             large_objects_denied: 0,
             extensions: vec!["plpgsql".to_owned()],
+            sees: Rights { passwords: true, hba: true, all_settings: true },
+            dumps_globals: true,
             client: Ok((15, "pg_dump (PostgreSQL) 15.18".to_owned())),
         }),
+        globals: true,
         secrets: vec![file(0o100_600)],
         free_bytes: Some(10_000),
         newest: vec![newest(2_000)],
