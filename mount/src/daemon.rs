@@ -62,6 +62,9 @@ const LOOK: Duration = Duration::from_millis(200);
 const SETTLED: Duration = Duration::from_secs(1);
 /// How long the last requests may take after the end was asked for.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
+/// How long nothing is open before a mount counts as left by all. Its session goes on where another
+/// mount namespace has a copy of it.
+const LEFT: Duration = Duration::from_millis(500);
 
 /// What to serve, checked.
 pub(crate) struct Plan {
@@ -143,7 +146,7 @@ pub(crate) fn serve(plan: Plan, args: &MountArgs, host: Host) -> Outcome {
     service::stopping();
     drop((stop, stop_recording));
     let scrubbing = scrubber.map(drop);
-    let descriptors = take_away(mounts, &keeper);
+    let descriptors = take_away(mounts, &keeper, &fs);
     let threads = [housekeeper, recorder].map(|thread| thread.map(|one| drop(one.join())));
     doors.close();
     fs.shut_down(descriptors);
@@ -249,7 +252,9 @@ fn attach(
     Ok(served)
 }
 
-/// Waits for a signal, or until the first place is not served any more.
+/// Waits for a signal, or until the first place is not served any more: its session is over, or it
+/// is unmounted here and nothing is open. Copies of a mount in other mount namespaces, such as that
+/// of a container which began meanwhile, keep a session alive.
 fn wait(
     mounts: &Mounts,
     mut signals: Signals,
@@ -258,6 +263,7 @@ fn wait(
     mut service: Service,
 ) {
     let mut changed: Option<Instant> = None;
+    let mut gone = false;
     loop {
         service.alive(alarms);
         if let Some(signal) = signals.pending().next() {
@@ -271,16 +277,23 @@ fn wait(
         if watch.wait(LOOK) {
             changed.get_or_insert_with(Instant::now);
         }
-        if changed.is_some_and(|when| when.elapsed() >= SETTLED) {
+        let settled = changed.take_if(|when| when.elapsed() >= SETTLED).is_some();
+        if settled {
+            gone = watch.is_gone();
+        }
+        if gone && alarms.fs.is_idle() {
+            tracing::info!("unmounted; another mount namespace has a copy, which ends now");
+            return;
+        }
+        if settled {
             alarms.look(watch);
-            changed = None;
         }
     }
 }
 
 /// Takes all places away. What is still in use is detached: whoever holds it open keeps a
 /// descriptor that answers errors once the daemon is gone.
-fn take_away(mounts: Mounts, keeper: &Keeper) -> Descriptors {
+fn take_away(mounts: Mounts, keeper: &Keeper, fs: &WormFs) -> Descriptors {
     let mut descriptors = Descriptors::AllClosed;
     for (place, (path, mounted)) in mounts.into_iter().enumerate() {
         match keeper.detach(place) {
@@ -292,11 +305,13 @@ fn take_away(mounts: Mounts, keeper: &Keeper) -> Descriptors {
             Err(failure) => tracing::error!(message = failure.message),
         }
         // The last requests: most of all the closing of files.
-        for _ in 0..LAST_REQUESTS.as_millis() / 10 {
-            if mounted.is_over() {
-                break;
-            }
+        let asked = Instant::now();
+        let mut in_use = asked;
+        while !mounted.is_over() && asked.elapsed() < LAST_REQUESTS && in_use.elapsed() < LEFT {
             std::thread::sleep(Duration::from_millis(10));
+            if !fs.is_idle() {
+                in_use = Instant::now();
+            }
         }
         if !mounted.is_over() {
             descriptors = Descriptors::Unknown;

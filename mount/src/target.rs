@@ -2,6 +2,8 @@
 
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
@@ -152,15 +154,27 @@ pub(crate) fn clear(target: &Path, store: &str) -> Outcome {
     Err(Failure::new(Exit::Busy, format_args!("{}: too many mounts here", target.display())))
 }
 
+/// How long a mount may be in use by somebody who only passes, such as `df`, or a program that is
+/// just being started and holds copies of its parent's descriptors.
+const PASSING: Duration = Duration::from_secs(1);
+
 /// Takes the topmost mount away, unless somebody uses it.
 ///
 /// The kernel drops requests that it has not handed over when it unmounts, closings of files
 /// among them. Asking something first lets those that came before be handed over.
 pub(crate) fn unmount(target: &Path) -> Result<(), Errno> {
-    if let Err(error) = rustix::fs::statfs(target) {
-        tracing::debug!(%error, "not answering");
+    let begun = Instant::now();
+    loop {
+        if let Err(error) = rustix::fs::statfs(target) {
+            tracing::debug!(%error, "not answering");
+        }
+        match rustix::mount::unmount(target, UnmountFlags::empty()) {
+            Err(Errno::BUSY) if begun.elapsed() < PASSING => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            done => return done,
+        }
     }
-    rustix::mount::unmount(target, UnmountFlags::empty())
 }
 
 /// Takes the topmost mount away from the name space, even when it is dead or in use.

@@ -84,6 +84,14 @@ impl Watch {
         Ok(self.places.iter().map(note).collect())
     }
 
+    /// Whether the first place is mounted nowhere in this mount namespace: unmounted, and at most
+    /// kept by a copy in another.
+    pub(crate) fn is_gone(&self) -> bool {
+        let Some((_, device)) = self.places.first() else { return false };
+        let mounts = self.read().map(|text| mountinfo::all(&text));
+        mounts.is_ok_and(|mounts| !mounts.iter().any(|mount| mount.device == *device))
+    }
+
     fn read(&self) -> std::io::Result<String> {
         let mut bytes = Vec::new();
         let mut buffer = [0; 1 << 14];

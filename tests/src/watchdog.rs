@@ -10,11 +10,15 @@ use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::time::Instant;
 
 use rustix::mount::UnmountFlags;
 
 /// How long the tests let a mount live: a test that takes longer is stuck.
 pub const BOUND: Duration = Duration::from_secs(300);
+
+/// How long a connection may outlive its mount before it counts as kept by a copy.
+const COPIED: Duration = Duration::from_secs(5);
 
 /// Where the kernel lets root abort connections, by number.
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
@@ -62,19 +66,42 @@ pub fn abort(mount_point: &Path) -> usize {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let connections = connections_at(&mountinfo, mount_point);
     for connection in &connections {
-        let file = format!("{CONNECTIONS}/{connection}/abort");
-        // Opened, never made: it may have ended by itself.
-        let written = std::fs::OpenOptions::new()
-            .write(true)
-            .open(file)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, b"1"));
-        if written.is_err() {
+        if abort_connection(*connection).is_err() {
             // A forced unmount aborts as well, where the control files are not mounted.
             let force = UnmountFlags::FORCE | UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
             let _gone = rustix::mount::unmount(mount_point, force);
         }
     }
     connections.len()
+}
+
+fn abort_connection(connection: u32) -> std::io::Result<()> {
+    // Opened, never made: it may have ended by itself.
+    let file =
+        std::fs::OpenOptions::new().write(true).open(format!("{CONNECTIONS}/{connection}/abort"));
+    file.and_then(|mut file| std::io::Write::write_all(&mut file, b"1"))
+}
+
+/// The FUSE connection whose mount is topmost at `mount_point`, to be handed to [`end`].
+#[must_use]
+pub fn connection(mount_point: &Path) -> Option<u32> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    connections_at(&mountinfo, mount_point).pop()
+}
+
+/// Waits until a connection is over whose mount was taken away. Where another mount namespace, such
+/// as that of a container which began meanwhile, has a copy of the mount, it is ended.
+pub fn end(connection: u32) {
+    let deadline = Instant::now() + COPIED;
+    let path = Path::new(CONNECTIONS).join(connection.to_string());
+    while path.exists() {
+        if Instant::now() > deadline {
+            // It may have ended between the two lines.
+            let _gone = abort_connection(connection);
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Takes every mount away that lies at `mount_point`, by force: for the end of a test that failed.

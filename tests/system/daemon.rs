@@ -1,10 +1,14 @@
 //! The daemon as people start, end and lose it, and what it says when something is wrong.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::process::Child;
 use std::process::Command;
+use std::process::Stdio;
+use std::time::Instant;
 
 use system_tests::binary;
 use system_tests::daemon::Daemon;
@@ -99,6 +103,67 @@ fn umount_refuses_while_files_are_open() {
     drop(open);
     daemon.wait(&daemon.active().join("daily/open"));
     daemon.worm("umount", &daemon.active(), &[]).success();
+}
+
+/// A mount namespace with copies of all mounts, as of a container that begins, and a shell script
+/// in it, which says a word when it has begun and goes on when it hears one.
+struct Elsewhere(Child);
+
+impl Elsewhere {
+    fn new(script: &str) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "bash", "-ec", script]);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut this = Self(child.expect("start unshare"));
+        let mut word = [0; 6];
+        this.0.stdout.as_mut().unwrap().read_exact(&mut word).expect("it begins");
+        assert_eq!(&word, b"begun\n");
+        this
+    }
+
+    fn go_on(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"go on\n").unwrap();
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _gone = self.0.kill();
+        self.0.wait().expect("wait for it");
+    }
+}
+
+#[test]
+fn p15_a_copy_of_the_mount_in_another_mount_namespace_does_not_hold_up_an_umount() {
+    let daemon = Daemon::start();
+    put(&daemon.active().join("daily/x"), b"x");
+    daemon.wait(&daemon.active().join("daily/x"));
+    let _elsewhere = Elsewhere::new("echo begun; cat");
+    daemon.worm("umount", &daemon.active(), &[]).success();
+    assert!(!worm_fs::store::is_served(&daemon.store()));
+    assert_eq!(kinds_at(&daemon.active()), ["tmpfs"]);
+    assert!(kinds_at(&daemon.view()).is_empty());
+    assert_eq!(daemon.verify()["files"], 1);
+}
+
+#[test]
+fn what_is_open_in_another_mount_namespace_goes_on_after_an_umount() {
+    let daemon = Daemon::start();
+    let file = daemon.active().join("daily/x");
+    let script = "exec 3>\"$0\"; echo begun; read -r; echo whole >&3; exec 3>&-; cat";
+    let mut elsewhere = Elsewhere::new(&script.replace("$0", &file.to_string_lossy()));
+    // Not `worm umount`, which would wait for it.
+    rustix::mount::unmount(daemon.active(), rustix::mount::UnmountFlags::empty()).unwrap();
+    let alarm = format!("{}: not mounted", daemon.active().display());
+    let deadline = Instant::now() + binary::PATIENCE;
+    while !daemon.worm("status", &daemon.store(), &[]).stdout.contains(&alarm) {
+        assert!(Instant::now() < deadline, "{}", daemon.log());
+    }
+    elsewhere.go_on();
+    daemon.wait_until_not_served();
+    let report = daemon.verify();
+    assert_eq!((&report["files"], &report["incomplete"]), (&1.into(), &0.into()));
 }
 
 #[test]

@@ -199,6 +199,12 @@ impl WormFs {
         self.state.read().alarms()
     }
 
+    /// Whether nobody has anything open, and nothing is on its way into the store.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.handles.is_empty() && self.state.read().open.is_empty()
+    }
+
     /// How many requests were refused since the start.
     #[must_use]
     pub fn refusals(&self) -> u64 {

@@ -242,9 +242,10 @@ pub(crate) fn unmount(path: &Path) {
     // A round trip first: the kernel drops what it has not handed over when it unmounts, the
     // closing of files among it.
     rustix::fs::statfs(path).expect("the mount answers");
+    let connection = watchdog::connection(path);
     loop {
         match rustix::mount::unmount(path, UnmountFlags::NOFOLLOW) {
-            Ok(()) => return,
+            Ok(()) => return connection.into_iter().for_each(watchdog::end),
             Err(Errno::BUSY) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(1));
             }

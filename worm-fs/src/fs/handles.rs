@@ -93,6 +93,11 @@ impl Handles {
         self.open.write().remove(&id.0).ok_or(Error::BadHandle)
     }
 
+    /// Whether nothing is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.read().is_empty()
+    }
+
     /// The file that this handle created.
     pub(crate) fn writer(&self, id: HandleId) -> Result<Arc<OpenFile>> {
         match self.get(id)? {
