@@ -116,7 +116,7 @@ async fn run(config: &RestoreConfig, mut chosen: Chosen, cancel: &Cancel) -> Res
     let dump = Ready { file, manifest: Arc::clone(&manifest), tools, before };
     feed(config, &server, &psql, dump, cancel).await?;
     tokio::select! {
-        verdict = check_rows(&server, &manifest) => verdict.map_err(after_commit)?,
+        verdict = check_contents(config, &server, &manifest) => verdict.map_err(after_commit)?,
         () = cancel.requested() => return Err(Error::Cancelled(
             "the restore is committed, but its rows were not compared with the manifest",
         )),
@@ -301,6 +301,25 @@ async fn undo(server: &Server, mut running: Running, application: &str, why: Err
         return Err(Error::Failed(format!("{why}; and {error}")));
     }
     Err(why)
+}
+
+/// Compares what is there with the manifest.
+async fn check_contents(
+    config: &RestoreConfig,
+    server: &Server,
+    manifest: &Manifest,
+) -> Result<()> {
+    check_rows(server, manifest).await?;
+    // Others may have been there before.
+    let Some(wanted) = manifest.large_objects.filter(|_| !config.force) else { return Ok(()) };
+    let found = server.large_objects().await?;
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::Mismatch(format!(
+        "the dump was restored as it was sealed and is committed, but the database has {found} large \
+         objects instead of {wanted}"
+    )))
 }
 
 /// Compares every table with the manifest, then lets the planner know what is there.

@@ -183,6 +183,7 @@ pub(crate) fn put_backup(folder: &Path, stamp: &str, sql: &[u8], tables: &[Table
         raw: manifest::Raw { bytes: sql.len() as u64, sha256: Some(content(sql).sha256) },
         stored: content(&stored),
         tables: tables.to_vec(),
+        large_objects: None,
         extensions: Vec::new(),
         retain_until: None,
         store: None,

@@ -309,6 +309,7 @@ impl Run<'_> {
             raw: Raw { bytes: streamed.raw.bytes, sha256 },
             stored: streamed.stored.clone(),
             tables: proven.tables.clone(),
+            large_objects: Some(facts.large_objects),
             extensions: facts.extensions.clone(),
             retain_until: attributes.retain_until,
             store: match seat.class.kind() {

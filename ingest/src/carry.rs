@@ -128,6 +128,7 @@ impl<S: Source> Carrier<'_, S> {
             bytes: streamed.raw.bytes,
             floor: self.shape.min_bytes,
             reading: endings.get(1).map(|ending| (*ending, words[1].as_str())),
+            large_objects: self.facts.large_objects,
             report: &streamed.report,
         };
         let proven = self.prove(&evidence, &words[0]);
@@ -185,6 +186,7 @@ impl<S: Source> Carrier<'_, S> {
             bytes: scratch.bytes(),
             floor: self.shape.min_bytes,
             reading: Some((read, &read_words)),
+            large_objects: self.facts.large_objects,
             report: &report,
         };
         let proven = self.prove(&evidence, &words)?;

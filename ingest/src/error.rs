@@ -351,6 +351,7 @@ impl Error {
                 Flaw::CutShort(_) => "dump.cut_short",
                 Flaw::Unreadable(_) => "dump.unreadable",
                 Flaw::Missing { .. } => "dump.missing_tables",
+                Flaw::LargeObjects { .. } => "dump.large_objects",
                 Flaw::Twice(_) => "dump.table_twice",
             },
             Self::Stalled { .. } => "dump.stalled",

@@ -178,6 +178,15 @@ pub(crate) fn show_text(entry: &Entry) -> String {
         }
         say("server", &manifest.server_version);
         say("pg_dump", &manifest.dump_version);
+        if let Some(count) = manifest.large_objects.filter(|count| *count > 0) {
+            say("large objects", &count);
+        }
+        for sidecar in &manifest.sidecars {
+            say("beside", &format!("{}{}", manifest.name, sidecar.suffix));
+        }
+        for lack in &manifest.lacks {
+            say("lacks", &lack.message);
+        }
         for extension in &manifest.extensions {
             say("extension", &format!("{} {}", extension.name, extension.version));
         }

@@ -72,6 +72,9 @@ pub struct Manifest {
     pub stored: Content,
     /// Every table of the snapshot that has rows of its own, with the rows counted in the stream.
     pub tables: Vec<TableRows>,
+    /// How many large objects the dump holds; absent from the first manifests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub large_objects: Option<u64>,
     /// Installed extensions and their versions.
     pub extensions: Vec<Extension>,
     /// Until when the mount promised to keep the backup; absent on a plain directory.

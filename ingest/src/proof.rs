@@ -63,6 +63,19 @@ pub enum Flaw {
         /// Some of them.
         names: String,
     },
+    /// Large objects of the snapshot are not in the stream, or not all of them have their content.
+    #[error(
+        "the database has {expected} large objects, the dump makes {made} and has the content of \
+         {filled}"
+    )]
+    LargeObjects {
+        /// In the snapshot.
+        expected: u64,
+        /// In the dump.
+        made: u64,
+        /// With their content.
+        filled: u64,
+    },
     /// A table came twice.
     #[error("the rows of {0} are in the dump more than once")]
     Twice(String),
@@ -88,13 +101,15 @@ pub(crate) struct Evidence<'a> {
     pub(crate) floor: u64,
     /// How the program ended that read an archive, and its last words.
     pub(crate) reading: Option<(Ending, &'a str)>,
+    /// How many large objects the snapshot has.
+    pub(crate) large_objects: u64,
     /// What the scanner saw of the dump as SQL.
     pub(crate) report: &'a Report,
 }
 
 /// Decides from all that was seen whether the dump is whole.
 pub(crate) fn prove(evidence: &Evidence<'_>, expected: &[Expected]) -> Result<Proven, Flaw> {
-    let Evidence { ending, bytes, floor, reading, report } = *evidence;
+    let Evidence { ending, bytes, floor, reading, large_objects, report } = *evidence;
     if ending != Ending::Status(0) {
         return Err(Flaw::Ended(ending.to_string()));
     }
@@ -119,7 +134,12 @@ pub(crate) fn prove(evidence: &Evidence<'_>, expected: &[Expected]) -> Result<Pr
         let place = place.map_or(String::new(), |name| format!(", in the rows of {name}"));
         return Err(Flaw::CutShort(place));
     }
-    match_tables(report, expected)
+    let proven = match_tables(report, expected)?;
+    let (made, filled) = (report.large_objects, report.large_object_contents);
+    if (made, filled) != (large_objects, large_objects) {
+        return Err(Flaw::LargeObjects { expected: large_objects, made, filled });
+    }
+    Ok(proven)
 }
 
 /// Blocks and rows that the stream had under one name.
@@ -221,7 +241,7 @@ mod tests {
     }
 
     fn seen(ending: Ending, report: &Report) -> Evidence<'_> {
-        Evidence { ending, bytes: report.bytes, floor: 1, reading: None, report }
+        Evidence { ending, bytes: report.bytes, floor: 1, reading: None, large_objects: 0, report }
     }
 
     #[track_caller]
@@ -298,6 +318,21 @@ mod tests {
         assert!(unread(Ending::Signal(9)).unwrap().ends_with("killed by signal 9"));
         let small = verdict(&|evidence| evidence.floor = 2).unwrap();
         assert_eq!(small, "the dump has only 1 bytes, and --min-bytes asks for 2");
+    }
+
+    #[test]
+    fn every_large_object_is_made_and_has_its_content() {
+        let verdict = |made, filled| {
+            let found =
+                Report { large_objects: made, large_object_contents: filled, ..dump(&[("a", 1)]) };
+            let evidence = Evidence { large_objects: 2, ..seen(Ending::Status(0), &found) };
+            prove(&evidence, &expect(&[("a", None)])).err().map(|flaw| flaw.to_string())
+        };
+        assert_eq!(verdict(2, 2), None);
+        for (made, filled) in [(1, 2), (2, 1), (0, 0), (3, 3)] {
+            let said = verdict(made, filled).unwrap();
+            assert!(said.starts_with("the database has 2 large objects"), "{said}");
+        }
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(crate) struct Facts {
     pub(crate) snapshot: String,
     /// The tables whose rows must be in the dump.
     pub(crate) tables: Vec<Expected>,
+    /// How many large objects must be in it.
+    pub(crate) large_objects: u64,
     /// The extensions.
     pub(crate) extensions: Vec<Extension>,
     /// The program that will dump it, in its own words.

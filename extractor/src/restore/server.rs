@@ -123,6 +123,14 @@ impl Server {
         Ok(Some(rows.unsigned_abs()))
     }
 
+    /// How many large objects there are.
+    pub(crate) async fn large_objects(&self) -> Result<u64> {
+        let question = "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata";
+        let counted = self.client.query_one(question, &[]).await;
+        let count: i64 = counted.map_err(failed("count the large objects"))?.get(0);
+        Ok(count.unsigned_abs())
+    }
+
     /// Row security must not hide rows from the count: an error is better than a wrong number.
     pub(crate) async fn see_all_rows(&self) -> Result<()> {
         self.client.batch_execute("SET row_security = off").await.map_err(failed("see all rows"))

@@ -54,6 +54,8 @@ const SERVER: &str = "SELECT pg_catalog.pg_export_snapshot(), \
      pg_catalog.current_setting('server_version_num')::int4, \
      pg_catalog.current_setting('server_encoding')";
 
+const LARGE_OBJECTS: &str = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata";
+
 const EXTENSIONS: &str =
     "SELECT extname::text, extversion FROM pg_catalog.pg_extension ORDER BY extname";
 
@@ -345,6 +347,7 @@ async fn read_facts(session: &Session) -> Result<Facts, tokio_postgres::Error> {
     for row in session.query(EXTENSIONS, &[]).await? {
         extensions.push(Extension { name: row.try_get(0)?, version: row.try_get(1)? });
     }
+    let large_objects: i64 = session.query_one(LARGE_OBJECTS, &[]).await?.try_get(0)?;
     let bytes: i64 = server.try_get(2)?;
     Ok(Facts {
         snapshot: server.try_get(0)?,
@@ -354,6 +357,7 @@ async fn read_facts(session: &Session) -> Result<Facts, tokio_postgres::Error> {
         server_version_num: u32::try_from(number).unwrap_or_default(),
         encoding,
         tables,
+        large_objects: u64::try_from(large_objects).unwrap_or_default(),
         extensions,
         dump_version: String::new(),
     })

@@ -24,6 +24,12 @@ use crate::table::TableName;
 const TRAILER: &[u8] = b"-- PostgreSQL database dump complete";
 /// No COPY header is longer: 1600 columns with names of 63 quoted bytes each.
 const LONGEST_HEADER: usize = 1024 * 1024;
+/// How a large object is made, and how its content begins: each a statement of its own.
+const LARGE_OBJECT_MADE: &[u8] = b"SELECT pg_catalog.lo_create(";
+const LARGE_OBJECT_FILLED: &[u8] = b"SELECT pg_catalog.lo_open(";
+/// So much of a statement tells these.
+const HEAD: usize = LARGE_OBJECT_MADE.len();
+
 /// One COPY block of the dump.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Block {
@@ -40,6 +46,10 @@ pub(crate) struct Report {
     pub(crate) bytes: u64,
     /// Its COPY blocks, in order.
     pub(crate) blocks: Vec<Block>,
+    /// How many large objects are made.
+    pub(crate) large_objects: u64,
+    /// Of how many large objects the content begins.
+    pub(crate) large_object_contents: u64,
     /// The end of the dump was seen, and nothing but its closing lines after it.
     pub(crate) complete: bool,
     /// The table in whose rows the dump broke off.
@@ -72,6 +82,8 @@ struct Statement {
     /// Its text, while it may still be a COPY header.
     text: Vec<u8>,
     not_copy: bool,
+    /// Its first bytes, whatever it is.
+    head: Vec<u8>,
     /// The last two bytes.
     last: [u8; 2],
 }
@@ -84,6 +96,8 @@ impl Statement {
             [byte] => self.last = [self.last[1], byte],
             [.., before, byte] => self.last = [before, byte],
         }
+        let room = HEAD.saturating_sub(self.head.len());
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
         if self.not_copy || bytes.is_empty() {
             return;
         }
@@ -287,6 +301,9 @@ impl Scanner {
         let statement = mem::take(&mut self.statement);
         self.report.complete = false;
         self.at_line_start = false;
+        self.report.large_objects += u64::from(statement.head.starts_with(LARGE_OBJECT_MADE));
+        self.report.large_object_contents +=
+            u64::from(statement.head.starts_with(LARGE_OBJECT_FILLED));
         if statement.not_copy || statement.text.is_empty() {
             return;
         }

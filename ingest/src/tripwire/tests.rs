@@ -46,6 +46,7 @@ pub(crate) fn run(hour: i64, tables: &[(&str, u64)]) -> Manifest {
                 extension: false,
             })
             .collect(),
+        large_objects: None,
         extensions: Vec::new(),
         retain_until: None,
         store: None,

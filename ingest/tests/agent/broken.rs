@@ -47,6 +47,20 @@ fn a_dump_that_is_not_whole_is_never_sealed() {
 }
 
 #[test]
+fn a_dump_without_a_large_object_or_its_content_is_never_sealed() {
+    let objects = "SELECT lo_from_bytea(0, 'here') FROM generate_series(1, 3)";
+    let world = World::new("broken_objects", "", &format!("{TABLES}; {objects}"));
+    for script in [
+        "$REAL --no-blobs \"$@\"",
+        "$REAL \"$@\" | sed '/lo_open/,/lo_close/d'",
+        "$REAL \"$@\" | sed '0,/lo_create/{/lo_create/d}'",
+    ] {
+        let run = world.backup_by(script);
+        world.check_failed(&run, 1, "dump.large_objects");
+    }
+}
+
+#[test]
 fn rows_that_the_user_may_not_see_are_not_left_out() {
     let setup = "DROP ROLE IF EXISTS narrow; CREATE ROLE narrow LOGIN; \
                  CREATE TABLE secret AS SELECT 1 AS n; GRANT SELECT ON secret TO narrow; \

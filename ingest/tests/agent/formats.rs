@@ -60,6 +60,7 @@ fn an_odd_database_is_whole_in_every_format() {
         let archive = manifest(&world, arguments);
         assert_eq!((archive.format, archive.kind), (2, kind));
         assert_eq!(rows(&archive), rows(&plain));
+        assert_eq!(archive.large_objects, Some(1));
         assert_eq!(archive.raw.sha256.as_ref(), Some(&archive.stored.sha256), "packed once");
         check_no_scratch(&world);
     }
@@ -73,7 +74,7 @@ fn an_odd_database_is_whole_in_every_format() {
 
 #[test]
 fn an_archive_that_is_not_whole_is_never_sealed() {
-    let world = World::new("broken_archives", "", TABLES);
+    let world = World::new("broken_archives", "", &format!("{TABLES}; SELECT lo_create(0)"));
     let [custom, directory] = archives(&world);
     // $DIR is where a directory is to be made.
     let dir = "for word; do case $word in --file=*) DIR=${word#--file=};; esac; done; ";
@@ -99,6 +100,7 @@ fn an_archive_that_is_not_whole_is_never_sealed() {
             "dump.not_restorable",
         ),
         ("$REAL --exclude-table=b \"$@\"", "dump.missing_tables"),
+        ("$REAL --no-blobs \"$@\"", "dump.large_objects"),
         ("$REAL --schema-only \"$@\"", "dump.missing_tables"),
         ("exit 0", "dump.empty"),
         ("exit 1", "dump.failed"),
@@ -116,6 +118,7 @@ fn an_archive_that_is_not_whole_is_never_sealed() {
         ("$REAL \"$@\"; rm $DIR/*.dat.gz", "dump.not_restorable"),
         ("$REAL \"$@\"; rm $DIR/toc.dat", "dump.not_restorable"),
         ("mkdir $DIR; head -c 3000 /dev/urandom >$DIR/toc.dat", "dump.not_restorable"),
+        ("$REAL --no-blobs \"$@\"", "dump.large_objects"),
         ("$REAL --exclude-table=b \"$@\"", "dump.missing_tables"),
         ("exit 0", "dump.empty"),
         ("mkdir $DIR; exec sleep 1000", "dump.stalled"),

@@ -154,3 +154,16 @@ fn a_command_that_psql_would_obey_is_reported_wherever_it_stands() {
     let key = "k".repeat(63);
     check(&format!("\\restrict {key}\n{END}\\unrestrict {key}\n"), true, &[]);
 }
+
+#[test]
+fn large_objects_are_counted_where_they_are_made_and_not_where_they_are_told_of() {
+    let made = "SELECT pg_catalog.lo_create('16400');\n\nSELECT pg_catalog.lo_create('16401');\n";
+    let filled = "SELECT pg_catalog.lo_open('16400', 131072);\n\
+                  SELECT pg_catalog.lowrite(0, '\\x53454c');\nSELECT pg_catalog.lo_close(0);\n";
+    let told = "COMMENT ON TABLE t IS '\nSELECT pg_catalog.lo_create(''1'');';\n\
+                -- SELECT pg_catalog.lo_create('2');\n\
+                COPY public.t (a) FROM stdin;\nSELECT pg_catalog.lo_create('3');\n\\.\n";
+    let report = scan(&format!("{told}{made}BEGIN;\n\n{filled}COMMIT;\n{END}"));
+    assert_eq!((report.large_objects, report.large_object_contents), (2, 1));
+    assert!(report.complete && report.unreadable.is_none());
+}
