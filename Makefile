@@ -23,7 +23,7 @@ SOAK = crash:: powercut:: contention:: reference::
 soak: setup build ## the tests that sweep and repeat, in full: up to an hour
 	WORM_SOAK=1 cargo test --package system-tests --test system -- --test-threads=1 --nocapture $(SOAK)
 
-bench: setup ## measure against the same work done natively, release build (PART=store: that part alone)
+bench: setup ## measure against the same work done natively, release build (PART=store|agent: that part alone)
 	cargo build --release --workspace --bins
 	@scripts/bench.sh $(PART)
 

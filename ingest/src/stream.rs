@@ -2,6 +2,7 @@
 
 mod codec;
 mod copy;
+mod gzip;
 mod lexeme;
 pub(crate) mod pipeline;
 pub(crate) mod rate;

@@ -235,7 +235,7 @@ settings! {
         section: Section::Dump,
         variables: &["WORM_COMPRESS"],
         form: Form::Text("CODEC[:LEVEL]"),
-        default: Some("gzip:2"),
+        default: Some("gzip:1"),
     }
     /// How many tables to dump at once. Only for --format directory.
     JOBS {

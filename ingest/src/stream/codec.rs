@@ -3,14 +3,13 @@
 use std::io;
 use std::io::Write;
 
-use flate2::write::GzEncoder;
-
+use super::gzip::Members;
 use crate::manifest::Codec;
 
 /// Compresses what is written to it, and writes that on.
 pub(super) enum Encoder<W: Write> {
     None(W),
-    Gzip(GzEncoder<W>),
+    Gzip(Members<W>),
     Zstd(zstd::Encoder<'static, W>),
 }
 
@@ -18,10 +17,7 @@ impl<W: Write> Encoder<W> {
     pub(super) fn new(sink: W, codec: Codec, level: i32) -> io::Result<Self> {
         Ok(match codec {
             Codec::None => Self::None(sink),
-            Codec::Gzip => {
-                let level = flate2::Compression::new(level.unsigned_abs());
-                Self::Gzip(GzEncoder::new(sink, level))
-            }
+            Codec::Gzip => Self::Gzip(Members::new(sink, level)?),
             Codec::Zstd => Self::Zstd(zstd::Encoder::new(sink, level)?),
         })
     }
@@ -78,7 +74,9 @@ mod tests {
             match compression.codec {
                 Codec::None => unpacked.clone_from(&packed),
                 Codec::Gzip => {
-                    flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).map(drop)
+                    flate2::read::MultiGzDecoder::new(&packed[..])
+                        .read_to_end(&mut unpacked)
+                        .map(drop)
                 }
                 .unwrap(),
                 Codec::Zstd => unpacked = zstd::decode_all(&packed[..]).unwrap(),

@@ -402,7 +402,9 @@ mod tests {
             .unwrap();
 
             let mut unpacked = Vec::new();
-            flate2::read::GzDecoder::new(disk.bytes.as_slice()).read_to_end(&mut unpacked).unwrap();
+            flate2::read::MultiGzDecoder::new(disk.bytes.as_slice())
+                .read_to_end(&mut unpacked)
+                .unwrap();
             assert!(unpacked == raw, "{bytes} bytes");
             for (content, bytes) in [(&streamed.raw, &raw), (&streamed.stored, &disk.bytes)] {
                 assert_eq!(content.bytes, bytes.len() as u64);
@@ -478,7 +480,7 @@ mod tests {
         let mut unpacked = Vec::new();
         let decryptor = age::Decryptor::new(disk.bytes.as_slice()).unwrap();
         let packed = decryptor.decrypt(std::iter::once(&key as _)).unwrap();
-        flate2::read::GzDecoder::new(packed).read_to_end(&mut unpacked).unwrap();
+        flate2::read::MultiGzDecoder::new(packed).read_to_end(&mut unpacked).unwrap();
         assert!(unpacked == raw);
     }
 }
