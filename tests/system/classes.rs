@@ -52,9 +52,9 @@ fn each_class_keeps_its_own_copy_for_its_own_time_and_a_full_one_fails_alone() {
     for (class, hours) in [("hourly", 48), ("daily", 7 * 24)] {
         let directory = daemon.view().join(class);
         let files = names(&directory);
-        assert_eq!(files.len(), 3, "{files:?}");
-        let manifest = std::fs::read(directory.join(&files[1])).unwrap();
-        let manifest = Manifest::decode(&manifest).unwrap();
+        let manifest = format!("{}.manifest.json", files[0]);
+        assert_eq!(files.len(), 5, "{files:?}");
+        let manifest = Manifest::decode(&std::fs::read(directory.join(manifest)).unwrap()).unwrap();
         assert_eq!((&manifest.name, manifest.class.as_str()), (&files[0], class));
         let kept = manifest.retain_until.unwrap().duration_since(manifest.finished_at).as_hours();
         assert!((hours - 1..=hours).contains(&kept), "{class} is kept for {kept} hours");

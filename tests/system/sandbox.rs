@@ -14,13 +14,14 @@ use system_tests::daemon::Daemon;
 use system_tests::daemon::sha256;
 use system_tests::watchdog;
 
-/// The value of a field in every `/proc/PID/task/TID/status` of a process.
+/// The value of a field in every `/proc/PID/task/TID/status` of a process. A thread that has just
+/// ended has none.
 fn of_all_threads(pid: &str, field: &str) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let values = tasks.map(|task| {
-        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+    let values = tasks.filter_map(|task| {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap().to_owned();
-        line.trim_start_matches(':').trim().to_owned()
+        Some(line.trim_start_matches(':').trim().to_owned())
     });
     values.collect()
 }
