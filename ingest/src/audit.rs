@@ -1,4 +1,5 @@
-//! `backup_audit.jsonl`: one line for each run, database and class, whatever became of it.
+//! `backup_audit.jsonl`: one line for each run, database and class, whatever became of it, and one
+//! for each time that a service found out that runs were missed.
 //!
 //! A line is written by one `write` at the end of the file and synced. Readers pass over an
 //! unfinished last line; we never write behind one.
@@ -13,6 +14,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde::Serialize;
 
 use crate::error::Error;
@@ -137,6 +139,29 @@ impl Record {
     }
 }
 
+/// Runs that a service did not make and will not make up for.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Missed {
+    /// When the line was written (UTC).
+    pub(crate) ts: Timestamp,
+    /// Always `missed`.
+    pub(crate) event: MissedEvent,
+    /// The class.
+    pub(crate) class: String,
+    /// How many of its times passed.
+    pub(crate) count: u64,
+    /// The last time of the schedule that this is known of.
+    pub(crate) until: Timestamp,
+}
+
+/// The one word that stands there.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum MissedEvent {
+    /// `missed`
+    Missed,
+}
+
 /// Held while a line is written.
 static APPENDING: Mutex<()> = Mutex::new(());
 
@@ -147,10 +172,18 @@ pub(crate) fn check(path: &Path) -> io::Result<()> {
 
 /// Adds the line of a run.
 pub(crate) fn append(path: &Path, record: &Record) -> io::Result<()> {
+    append_line(path, serde_json::to_vec(record)?)
+}
+
+/// Adds the line of runs that were missed.
+pub(crate) fn append_missed(path: &Path, missed: &Missed) -> io::Result<()> {
+    append_line(path, serde_json::to_vec(missed)?)
+}
+
+fn append_line(path: &Path, mut line: Vec<u8>) -> io::Result<()> {
     // Several databases may end at the same moment.
     let _turn = APPENDING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut file = open(path)?;
-    let mut line = serde_json::to_vec(record)?;
     line.push(b'\n');
     // Where we may write and not read, nobody can tell; then the line goes where it goes.
     if ends_in_mid_line(path).unwrap_or(false) {

@@ -10,6 +10,7 @@ use crate::settings::Environment;
 use crate::settings::Every;
 use crate::settings::Flags;
 use crate::settings::ForBackup;
+use crate::settings::ForHealth;
 use crate::settings::ForLook;
 use crate::settings::ForNext;
 use crate::settings::Global;
@@ -40,7 +41,8 @@ impl Cli {
             Command::Next(Next { flags, .. }) => Settings::load(global, flags, environment),
             Command::List(List { flags, .. })
             | Command::Show(Show { flags, .. })
-            | Command::Metrics(Metrics { flags }) => Settings::load(global, flags, environment),
+            | Command::Metrics(Metrics { flags, .. }) => Settings::load(global, flags, environment),
+            Command::Health { flags } => Settings::load(global, flags, environment),
             Command::Doctor(Doctor { flags, .. }) => Settings::load(global, flags, environment),
             Command::Run { flags }
             | Command::Config(ConfigCommand::Show { flags, .. } | ConfigCommand::Check { flags }) => {
@@ -72,6 +74,13 @@ pub enum Command {
     /// Look at everything that the next backup needs, and say what to fix.
     #[command(after_help = EXIT_CODES)]
     Doctor(Doctor),
+    /// Ask a service whether a backup could be made now: for health checks of containers.
+    #[command(after_help = HEALTH)]
+    Health {
+        /// The settings.
+        #[command(flatten)]
+        flags: Flags<ForHealth>,
+    },
     /// Print the numbers for Prometheus as they are now.
     Metrics(Metrics),
     /// Show or check the settings.
@@ -85,6 +94,10 @@ Make one backup now, and seal it only if it is proven whole.
 Every setting is a flag, a variable, or a line of /etc/worm/ingest.toml, in this order; `worm-ingest
 config show` tells which holds. A value may also stand in a file that is named by the variable with
 _FILE behind its name.";
+
+const HEALTH: &str = "\
+Asks GET /readyz where `worm-ingest run --listen ADDRESS` answers, and needs the same setting. Ends
+with 0 when the loop turns and every class can be backed up into, and with 1 when not.";
 
 const RUN: &str = "\
 Make backups by the clock, until told to end.
@@ -176,6 +189,9 @@ pub struct Doctor {
 /// The arguments of `metrics`.
 #[derive(Args, Clone, Debug)]
 pub struct Metrics {
+    /// Write them into this file instead, in place of what is there.
+    #[arg(long, value_name = "FILE")]
+    pub textfile: Option<std::path::PathBuf>,
     /// The settings.
     #[command(flatten)]
     pub flags: Flags<ForLook>,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::connect::Surroundings;
 use crate::connect::Target;
 use crate::error::Error;
+use crate::http::Address;
 use crate::notify;
 use crate::notify::Receivers;
 use crate::notify::message::Ping;
@@ -45,6 +46,10 @@ pub struct Config {
     pub(crate) tripwires: Limits,
     /// Who is told how runs begin and end.
     pub(crate) receivers: Receivers,
+    /// Where a service answers probes.
+    pub(crate) listen: Option<Address>,
+    /// Where a service writes its numbers.
+    pub(crate) metrics_textfile: Option<PathBuf>,
     pub(crate) databases: Databases,
     /// So many databases at the same time, at least one.
     pub(crate) parallel: usize,
@@ -151,12 +156,24 @@ impl Config {
                 .each(&table::TRIPWIRE, "CODE=NUMBER or CODE=off is wanted", Limits::with)?
                 .unwrap_or(Limits::DEFAULT),
             receivers: receivers(settings)?,
+            listen: listen(settings)?,
+            metrics_textfile: settings.path(&table::METRICS_TEXTFILE),
             databases,
             parallel: parallel.unwrap_or(1),
             target,
             around,
         })
     }
+}
+
+/// Where a service answers probes.
+///
+/// # Errors
+/// [`SettingsError`] when other machines could reach it.
+pub fn listen(settings: &Settings) -> Result<Option<Address>, SettingsError> {
+    let wanted = "127.0.0.1:PORT, [::1]:PORT or unix:/PATH is wanted: there is no password, so \
+                  only this machine may ask";
+    settings.parse(&table::LISTEN, wanted, Address::parse)
 }
 
 fn receivers(settings: &Settings) -> Result<Receivers, Error> {

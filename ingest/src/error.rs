@@ -241,6 +241,9 @@ pub enum Error {
     /// There is no such backup.
     #[error("{0}")]
     NotFound(String),
+    /// A service could not make a backup now.
+    #[error("not ready: {0}")]
+    NotReady(String),
     /// Stopped by a signal.
     #[error("cancelled: no backup was made")]
     Cancelled,
@@ -289,6 +292,7 @@ impl Error {
             | Self::Stalled { .. }
             | Self::Deadline { .. }
             | Self::Stream { .. }
+            | Self::NotReady(_)
             | Self::Internal(_) => Exit::Failed,
         }
     }
@@ -363,6 +367,7 @@ impl Error {
             Self::Deadline { .. } => "deadline",
             Self::Suspect { .. } => "backup.suspect",
             Self::NotFound(_) => "not_found",
+            Self::NotReady(_) => "not_ready",
             Self::Cancelled => "cancelled",
             Self::Internal(_) => "internal",
         }

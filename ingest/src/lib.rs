@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod error;
 pub mod exit;
 mod history;
+pub mod http;
 mod inventory;
 pub mod job;
 mod list;

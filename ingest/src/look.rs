@@ -11,6 +11,7 @@ use crate::metrics;
 use crate::metrics::Facts;
 use crate::metrics::Planned;
 use crate::metrics::attempts;
+use crate::metrics::attempts::Told;
 use crate::notify;
 use crate::progress;
 
@@ -60,15 +61,16 @@ pub fn show(
 /// [`Error::Vault`] when the mount cannot be read. An audit log that cannot is told in the log.
 pub fn metrics(root: &Path, audit_log: &Path, planned: &[Planned]) -> Result<String, Error> {
     let entries = inventory::read(root, None, None)?;
-    let attempts = attempts::read(audit_log).unwrap_or_else(|error| {
+    let told = attempts::read(audit_log).unwrap_or_else(|error| {
         tracing::warn!(%error, path = %audit_log.display(), "the audit log could not be read");
-        Vec::new()
+        Told::default()
     });
     let (in_progress, progress_bytes) = progress::under_way();
     metrics::text(&Facts {
         now: Timestamp::now(),
         entries: &entries,
-        attempts: &attempts,
+        attempts: &told.attempts,
+        missed: &told.missed,
         planned,
         in_progress,
         progress_bytes,

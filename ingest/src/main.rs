@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -22,11 +23,13 @@ use worm_ingest::cli::List;
 use worm_ingest::cli::Metrics;
 use worm_ingest::cli::Next;
 use worm_ingest::cli::Show;
+use worm_ingest::config;
 use worm_ingest::config::Config;
 use worm_ingest::doctor;
 use worm_ingest::doctor::SecretFile;
 use worm_ingest::error::Error;
 use worm_ingest::exit::Exit;
+use worm_ingest::http;
 use worm_ingest::job;
 use worm_ingest::job::Job;
 use worm_ingest::job::Outcome;
@@ -36,7 +39,6 @@ use worm_ingest::logging::LogFormat;
 use worm_ingest::look;
 use worm_ingest::notify;
 use worm_ingest::service;
-use worm_ingest::service::status::Status;
 use worm_ingest::settings;
 use worm_ingest::settings::Environment;
 use worm_ingest::settings::Settings;
@@ -76,7 +78,8 @@ fn main() -> ExitCode {
             let root = settings.needed_path(&table::BACKUPS).map_err(Error::from);
             root.and_then(|root| look::show(&root, &backup, class, database, json))
         }
-        Command::Metrics(Metrics { .. }) => metrics(&settings),
+        Command::Metrics(Metrics { textfile, .. }) => metrics(&settings, textfile.as_deref()),
+        Command::Health { .. } => health(&settings),
         Command::Doctor(Doctor { json, .. }) => {
             let config = Config::new(Vec::new(), &settings, &environment);
             return examine(config, &settings, json, format);
@@ -124,8 +127,7 @@ fn serve(settings: &Settings, environment: &Environment, format: LogFormat) -> E
         let exit = runtime.block_on(async {
             let stop = until_signal().and_then(|stop| ignore_hangup().map(|()| stop));
             let stop = stop.map_err(|error| Error::Internal(error.to_string()))?;
-            let (status, _kept) = watch::channel(Status::default());
-            Ok(service::run(Arc::new(config), schedule, stop, status).await)
+            service::run(Arc::new(config), schedule, stop).await
         });
         runtime.shutdown_background();
         exit
@@ -147,10 +149,26 @@ fn ignore_hangup() -> io::Result<()> {
     Ok(())
 }
 
-fn metrics(settings: &Settings) -> Result<String, Error> {
+/// How the service stands that these settings belong to.
+fn health(settings: &Settings) -> Result<String, Error> {
+    let address = config::listen(settings)?.ok_or_else(|| {
+        Error::Usage(
+            "where does the service answer? Give --listen or WORM_LISTEN to it and to this"
+                .to_owned(),
+        )
+    })?;
+    http::ask(&address, "/readyz").map_err(Error::NotReady)
+}
+
+/// Prints the numbers, or writes them into a file.
+fn metrics(settings: &Settings, textfile: Option<&Path>) -> Result<String, Error> {
     let root = settings.needed_path(&table::BACKUPS)?;
     let text = look::metrics(&root, &settings.needed_path(&table::AUDIT_LOG)?, &[])?;
-    Ok(text.trim_end().to_owned())
+    let Some(path) = textfile else { return Ok(text.trim_end().to_owned()) };
+    let written = service::health::write_whole(path, &text);
+    written
+        .map_err(|error| Error::Usage(format!("could not write {}: {error}", path.display())))?;
+    Ok(format!("written to {}", path.display()))
 }
 
 /// Lets the doctor look, and prints what it found.

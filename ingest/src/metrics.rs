@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use self::attempts::Attempt;
+use crate::audit::Missed;
 use crate::error::Error;
 use crate::inventory::Entry;
 use crate::inventory::State;
@@ -29,8 +30,6 @@ pub struct Planned {
     pub interval_seconds: f64,
     /// When the next one begins.
     pub next: Option<Timestamp>,
-    /// How many did not happen, since the service began.
-    pub missed: u64,
 }
 
 /// All that the numbers follow from.
@@ -41,6 +40,8 @@ pub(crate) struct Facts<'all> {
     pub(crate) entries: &'all [Entry],
     /// What the audit log knows, in its order.
     pub(crate) attempts: &'all [Attempt],
+    /// Runs that were missed, by the audit log.
+    pub(crate) missed: &'all [Missed],
     /// What the schedule has; nothing where there is none.
     pub(crate) planned: &'all [Planned],
     /// Dumps under way in this process.
@@ -224,13 +225,17 @@ fn planned(registry: &mut Registry, facts: &Facts) {
         facts.planned.iter().filter_map(|planned| Some((of(planned), seconds(planned.next?)))),
     );
     let missed = Family::<Labels, Counter>::default();
+    // A counter that is there from the beginning can be seen to grow.
     for planned in facts.planned {
-        let _before = missed.get_or_create(&of(planned)).inc_by(planned.missed);
+        let _before = missed.get_or_create(&of(planned)).inc_by(0);
     }
-    if !facts.planned.is_empty() {
+    for line in facts.missed {
+        let _before = missed.get_or_create(&vec![("class", line.class.clone())]).inc_by(line.count);
+    }
+    if !facts.planned.is_empty() || !facts.missed.is_empty() {
         registry.register(
             "missed_runs",
-            "Runs that did not happen, since the service began",
+            "Runs that were not made up for, by the audit log",
             missed,
         );
     }
@@ -250,6 +255,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::audit::MissedEvent;
     use crate::inventory::Found;
     use crate::tripwire::tests::run;
 
@@ -274,7 +280,16 @@ mod tests {
 
     fn facts<'all>(entries: &'all [Entry], attempts: &'all [Attempt]) -> Facts<'all> {
         let now = run(3, &[]).started_at;
-        Facts { now, entries, attempts, planned: &[], in_progress: 0, progress_bytes: 0, untold: 2 }
+        Facts {
+            now,
+            entries,
+            attempts,
+            missed: &[],
+            planned: &[],
+            in_progress: 0,
+            progress_bytes: 0,
+            untold: 2,
+        }
     }
 
     #[track_caller]
@@ -328,9 +343,16 @@ mod tests {
             class: "daily".to_owned(),
             interval_seconds: 86_400.0,
             next: Some(Timestamp::UNIX_EPOCH),
-            missed: 3,
         }];
-        let text = text(&Facts { planned: &planned, ..facts(&[], &[]) }).unwrap();
+        let now = Timestamp::UNIX_EPOCH;
+        let missed = [1, 2].map(|count| Missed {
+            ts: now,
+            event: MissedEvent::Missed,
+            class: "daily".to_owned(),
+            count,
+            until: now,
+        });
+        let text = text(&Facts { planned: &planned, missed: &missed, ..facts(&[], &[]) }).unwrap();
         check(&text, r#"schedule_interval_seconds{class="daily"} 86400.0"#);
         check(&text, r#"next_run_timestamp_seconds{class="daily"} 0.0"#);
         check(&text, r#"missed_runs_total{class="daily"} 3"#);

@@ -4,23 +4,31 @@
 //! clock that nobody sets, and looks at the other one at least once a minute, so that neither a
 //! suspended machine nor a clock that was set makes it sleep through.
 
+pub mod health;
 pub(crate) mod machine;
 mod manager;
 mod sealed;
 pub(crate) mod settings;
 pub mod status;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use self::health::Known;
+use self::health::Pulse;
 use self::machine::Machine;
 use self::status::Status;
+use crate::audit::Missed;
+use crate::audit::MissedEvent;
 use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Exit;
+use crate::http::Door;
+use crate::http::Health;
 use crate::schedule::ON_TIME;
 use crate::schedule::Run;
 use crate::schedule::Schedule;
@@ -43,18 +51,42 @@ pub fn schedule(settings: &Settings, database: &str) -> Result<Schedule, Error> 
     self::settings::schedule(settings, &machine::host(), database)
 }
 
-/// Makes backups by the clock until `stop` turns true. `status` is kept up to date for whoever
-/// shows it.
+/// Makes backups by the clock until `stop` turns true, and tells probes how it stands.
+///
+/// # Errors
+/// [`Error::Usage`] when it cannot listen where it is to.
 pub async fn run(
     config: Arc<Config>,
     schedule: Schedule,
     stop: watch::Receiver<bool>,
-    status: watch::Sender<Status>,
-) -> Exit {
-    let mut machine = Machine::new(config, stop, status);
-    let exit = serve(&mut machine, Agenda::new(schedule)).await;
+) -> Result<Exit, Error> {
+    let (status, shown) = watch::channel(Status::default());
+    let pulse = Pulse::new();
+    let known = Arc::new(Known {
+        config: Arc::clone(&config),
+        schedule: schedule.clone(),
+        status: shown,
+        pulse: pulse.clone(),
+    });
+    let _door = match &config.listen {
+        Some(address) => {
+            let mut door = Door::open(address)?;
+            door.serve(Arc::clone(&known) as Arc<dyn Health>)?;
+            Some(door)
+        }
+        None => None,
+    };
+    if let Some(path) = &config.metrics_textfile {
+        health::write_always(path, known).map_err(|error| Error::Internal(error.to_string()))?;
+    }
+    let mut machine = Machine::new(config, stop, status, pulse);
+    let mut agenda = Agenda::new(schedule);
+    for (class, until) in machine.noted().await {
+        agenda.noted(&class, until);
+    }
+    let exit = serve(&mut machine, agenda).await;
     machine.finish().await;
-    exit
+    Ok(exit)
 }
 
 /// What the loop asks of the world around it.
@@ -81,6 +113,9 @@ pub(crate) trait World {
     /// Makes one dump of each database and seals it in these classes, where it is not yet. There is
     /// one result for each class, in their order.
     fn run(&mut self, wanted: Vec<Wanted>) -> impl Future<Output = Ran>;
+
+    /// Writes into the audit log that runs were missed.
+    fn note(&mut self, missed: &Missed) -> impl Future<Output = Result<(), String>>;
 
     /// Tells whoever wants to know how it stands.
     fn tell(&mut self, status: &Status);
@@ -111,6 +146,8 @@ struct Service<'world, W> {
     world: &'world mut W,
     agenda: Agenda,
     status: Status,
+    /// How many missed runs of each class the audit log tells of, of those found out here.
+    noted: BTreeMap<String, u64>,
     /// When the mount was last looked at, by the clock that nobody sets.
     looked: Option<Duration>,
 }
@@ -118,7 +155,7 @@ struct Service<'world, W> {
 /// Serves until it is told to end. The exit code is 0 when nothing was given up.
 pub(crate) async fn serve<W: World>(world: &mut W, agenda: Agenda) -> Exit {
     let status = Status::new(&agenda);
-    let mut service = Service { world, agenda, status, looked: None };
+    let mut service = Service { world, agenda, status, noted: BTreeMap::new(), looked: None };
     while !service.world.is_stopped() {
         match service.turn().await {
             Ok(wait) => {
@@ -140,7 +177,7 @@ impl<W: World> Service<'_, W> {
             self.look().await;
         }
         let due = self.due();
-        self.count_missed();
+        self.count_missed().await;
         self.publish();
         let Some(run) = due else { return Ok(self.wait()) };
         let result = self.make(&run).await;
@@ -223,11 +260,28 @@ impl<W: World> Service<'_, W> {
         Ok(())
     }
 
-    fn count_missed(&mut self) {
-        for (class, missed) in self.agenda.missed() {
-            let more = self.status.missed(class, missed);
+    /// Notes runs that were missed, in the audit log too: again until that works.
+    async fn count_missed(&mut self) {
+        let missed: Vec<_> = self
+            .agenda
+            .missed()
+            .map(|(class, missed, until)| (class.to_owned(), missed, until))
+            .collect();
+        for (class, missed, until) in missed {
+            let more = self.status.missed(&class, missed);
             if more > 0 {
                 tracing::warn!(class, more, missed, "runs were missed, and are not made up for");
+            }
+            let noted = self.noted.entry(class.clone()).or_default();
+            let Some(until) = until.filter(|_| missed > *noted) else { continue };
+            let (ts, event) = (self.world.now(), MissedEvent::Missed);
+            let line = Missed { ts, event, class, count: missed - *noted, until };
+            match self.world.note(&line).await {
+                Ok(()) => *noted = missed,
+                Err(why) if more > 0 => {
+                    tracing::warn!(class = line.class, why, "the audit log could not be written");
+                }
+                Err(_told) => {}
             }
         }
         self.status.last_starts(self.agenda.last_starts());

@@ -23,6 +23,7 @@ pub use self::error::SettingsError;
 pub use self::flags::Every;
 pub use self::flags::Flags;
 pub use self::flags::ForBackup;
+pub use self::flags::ForHealth;
 pub use self::flags::ForLook;
 pub use self::flags::ForNext;
 pub use self::flags::Global;
@@ -45,6 +46,8 @@ pub enum Section {
     Schedule,
     /// What is suspicious, and who is told.
     Alarms,
+    /// How a service is seen from outside.
+    Health,
 }
 
 impl Section {
@@ -57,6 +60,7 @@ impl Section {
             Self::Dump => "Dump",
             Self::Schedule => "Schedule",
             Self::Alarms => "Alarms",
+            Self::Health => "Health",
         }
     }
 }

@@ -84,6 +84,8 @@ struct Class {
     /// When those began that were seen to begin in the future.
     ahead: BTreeSet<Timestamp>,
     failure: Option<Failure>,
+    /// All times until then were told to be missed, or served, before this service began.
+    noted: Option<Timestamp>,
     /// All times until then were seen to be served or missed.
     settled: Option<Timestamp>,
     missed: u64,
@@ -123,6 +125,7 @@ impl Agenda {
             databases: BTreeMap::new(),
             ahead: BTreeSet::new(),
             failure: None,
+            noted: None,
             settled: None,
             missed: 0,
         };
@@ -152,6 +155,13 @@ impl Agenda {
             let mut known = before.remove(&database).unwrap_or_default();
             known.extend(starts.into_iter().filter(|start| !class.ahead.contains(start)));
             class.databases.insert(database, known);
+        }
+    }
+
+    /// What `class` missed up to `until` has been told before.
+    pub fn noted(&mut self, class: &str, until: Timestamp) {
+        if let Some(class) = self.class(class) {
+            class.noted = class.noted.max(Some(until));
         }
     }
 
@@ -197,9 +207,10 @@ impl Agenda {
         Some(wait.try_into().unwrap_or(Duration::ZERO))
     }
 
-    /// How many times each class has missed for good, in the order of the schedule.
-    pub fn missed(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.classes.iter().map(|class| (class.name.as_str(), class.missed))
+    /// How many times each class has missed for good, in the order of the schedule, and the last
+    /// time of which that is known.
+    pub fn missed(&self) -> impl Iterator<Item = (&str, u64, Option<Timestamp>)> {
+        self.classes.iter().map(|class| (class.name.as_str(), class.missed, class.settled))
     }
 
     /// When the newest backup of each class that counts began, of the database whose is oldest.
@@ -247,7 +258,7 @@ impl Agenda {
             };
             let newest = class.oldest_newest();
             // What never had a backup has missed nothing yet.
-            let settled = class.settled.or(newest).unwrap_or(now);
+            let settled = class.settled.or(newest.max(class.noted)).unwrap_or(now);
             let settled = if is_ahead(settled, now) { now } else { settled };
             let backed = class.databases.values().filter(|starts| !starts.is_empty());
             let backed: Vec<&BTreeSet<Timestamp>> = backed.collect();

@@ -11,16 +11,20 @@ use tokio::task::JoinHandle;
 use super::Failure;
 use super::Ran;
 use super::World;
+use super::health::Pulse;
 use super::manager::Manager;
 use super::sealed;
 use super::sealed::Listing;
 use super::status::Status;
+use crate::audit;
+use crate::audit::Missed;
 use crate::config::Config;
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::job;
 use crate::job::Job;
 use crate::job::Outcome;
+use crate::metrics::attempts;
 use crate::notify;
 use crate::schedule::agenda::Judge;
 use crate::schedule::agenda::Sealed;
@@ -60,8 +64,9 @@ impl Machine {
         config: Arc<Config>,
         stop: watch::Receiver<bool>,
         status: watch::Sender<Status>,
+        pulse: Pulse,
     ) -> Self {
-        let manager = Manager::new();
+        let manager = Manager::new(pulse);
         let (began, listing) = (Instant::now(), Listing::default());
         let notices = Vec::new();
         Self { config, stop, manager, status, began, listing, notices, stuck: None }
@@ -86,6 +91,23 @@ impl Machine {
             self.listing.heard(answer);
         }
         self.listing.databases()
+    }
+
+    /// Until when the audit log tells which runs each class missed.
+    pub(crate) async fn noted(&self) -> Vec<(String, Timestamp)> {
+        let path = self.config.audit_log.clone();
+        let reading = tokio::task::spawn_blocking(move || attempts::read(&path));
+        let reading = tokio::time::timeout(LOOK_PATIENCE, reading);
+        match self.manager.alive(reading).await {
+            Ok(Ok(Ok(told))) => {
+                told.missed.into_iter().map(|line| (line.class, line.until)).collect()
+            }
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "the audit log does not tell which runs were missed before");
+                Vec::new()
+            }
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        }
     }
 
     /// Lets those outside hear how the last run went.
@@ -188,6 +210,18 @@ impl World for Machine {
                 tracing::error!("the run cannot be ended: it waits for a disk or a mount");
                 if self.is_stopped() { Ran::Cancelled } else { Ran::Hangs }
             }
+        }
+    }
+
+    async fn note(&mut self, missed: &Missed) -> Result<(), String> {
+        let (path, missed) = (self.config.audit_log.clone(), missed.clone());
+        let noting = tokio::task::spawn_blocking(move || {
+            audit::append_missed(&path, &missed).map_err(|error| error.to_string())
+        });
+        let noting = tokio::time::timeout(LOOK_PATIENCE, noting);
+        match self.manager.alive(noting).await {
+            Ok(noted) => noted.map_err(|panic| panic.to_string())?,
+            Err(_elapsed) => Err("it does not answer".to_owned()),
         }
     }
 

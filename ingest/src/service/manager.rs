@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use super::health::Pulse;
 use super::status::Status;
 
 /// How often somebody hears from us, when the manager does not say how often it wants to.
@@ -15,17 +16,18 @@ pub(super) struct Manager {
     /// Whether it waits for a sign of life.
     watches: bool,
     beat: Duration,
+    pulse: Pulse,
     ready: bool,
     told: String,
 }
 
 impl Manager {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(pulse: Pulse) -> Self {
         let watchdog = sd_notify::watchdog_enabled();
         // Twice as often as it asks for.
         let beat = watchdog.map_or(BEAT, |limit| (limit / 2).min(BEAT));
         let beat = beat.max(Duration::from_millis(10));
-        Self { watches: watchdog.is_some(), beat, ready: false, told: String::new() }
+        Self { watches: watchdog.is_some(), beat, pulse, ready: false, told: String::new() }
     }
 
     /// Waits for `future`, and gives signs of life meanwhile: from this task, so that none come
@@ -33,6 +35,7 @@ impl Manager {
     pub(super) async fn alive<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);
         loop {
+            self.pulse.beat();
             if self.watches {
                 send(&[NotifyState::Watchdog]);
             }

@@ -47,6 +47,23 @@ impl Status {
         self.classes.iter().any(|class| class.seen)
     }
 
+    /// Whether a backup could be made in every class; otherwise why not.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn can_back_up(&self) -> Result<(), String> {
+        if self.classes.is_empty() {
+            return Err("the mount has not been looked at yet".to_owned());
+        }
+        let problem = |class: &ClassStatus| {
+            let unseen = (!class.seen).then(|| "it has not been looked at yet".to_owned());
+            let why = class.problem.clone().or(unseen)?;
+            Some(format!("{}: {why}", class.class))
+        };
+        let problems: Vec<String> = self.classes.iter().filter_map(problem).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
     /// Whether every class can be seen.
     #[must_use]
     pub fn complete(&self) -> bool {
@@ -132,4 +149,26 @@ fn tell_problem(class: &str, why: &str) {
 
 fn tell_solved(class: &str) {
     tracing::info!(class, "backups can be made again");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_ready_when_every_class_was_seen() {
+        let mut status = Status::default();
+        assert!(status.can_back_up().unwrap_err().contains("not been looked at"));
+        let class = |class: &str| ClassStatus { class: class.to_owned(), ..ClassStatus::default() };
+        status.classes = vec![class("hourly"), class("daily")];
+        assert!(status.can_back_up().unwrap_err().contains("hourly: it has not"));
+        status.problem("hourly", None);
+        status.problem("daily", Some("gone".to_owned()));
+        assert_eq!(status.can_back_up(), Err("daily: gone".to_owned()));
+        status.problem("daily", None);
+        assert_eq!(status.can_back_up(), Ok(()));
+        // A backup that failed is told by the numbers: another can be made.
+        status.end("daily", Some("refused".to_owned()));
+        assert_eq!(status.can_back_up(), Ok(()));
+    }
 }

@@ -35,6 +35,11 @@ struct Fake {
     sleeps: usize,
     runs: Vec<String>,
     told: Vec<String>,
+    /// The audit log cannot be written.
+    mute: bool,
+    noted: Vec<String>,
+    /// Until when an earlier service has noted it.
+    noted_before: Option<&'static str>,
     last: Status,
     ready: Option<Duration>,
 }
@@ -58,6 +63,9 @@ impl Fake {
             sleeps: 0,
             runs: Vec::new(),
             told: Vec::new(),
+            mute: false,
+            noted: Vec::new(),
+            noted_before: None,
             last: Status::default(),
             ready: None,
         }
@@ -89,7 +97,11 @@ impl Fake {
             jitter: Jitter::default(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(serve(self, Agenda::new(schedule)))
+        let mut agenda = Agenda::new(schedule);
+        if let Some(until) = self.noted_before {
+            agenda.noted("hourly", until.parse().unwrap());
+        }
+        runtime.block_on(serve(self, agenda))
     }
 }
 
@@ -163,6 +175,14 @@ impl World for Fake {
         Ran::Ended(results)
     }
 
+    async fn note(&mut self, missed: &Missed) -> Result<(), String> {
+        if self.mute {
+            return Err("it is full".to_owned());
+        }
+        self.noted.push(format!("{} {}", missed.class, missed.count));
+        Ok(())
+    }
+
     fn tell(&mut self, status: &Status) {
         let line = status.line();
         if self.told.last() != Some(&line) {
@@ -212,6 +232,34 @@ fn a_mount_that_is_away_is_waited_for_and_triggers_nothing() {
         ["17 21:30 hourly+daily", "17 22:00 hourly", "18 00:20 hourly+daily", "18 01:00 hourly"];
     assert_eq!(world.runs[..4], expected);
     assert_eq!(world.last.classes[0].missed, 1);
+    assert_eq!(world.noted, ["hourly 1"]);
+}
+
+#[test]
+fn what_was_missed_is_noted_once_and_again_until_that_works() {
+    let mut world = Fake::new("2026-01-17T21:30:00Z", 12)
+        .at(80, |world| world.away = Some("gone"))
+        .at(85, |world| world.mute = true)
+        .at(290, |world| world.away = None)
+        .at(350, |world| world.mute = false);
+    world.serve();
+    assert_eq!(world.noted, ["hourly 3"]);
+
+    // A service that begins later notes what nobody has noted before.
+    for (before, noted) in [
+        (None, &["hourly 3"][..]),
+        (Some("2026-01-18T07:00:00Z"), &["hourly 1"]),
+        (Some("2026-01-18T08:00:00Z"), &[]),
+    ] {
+        let mut later = Fake::new("2026-01-18T09:40:00Z", 2);
+        for class in ["hourly", "daily"] {
+            let start = "2026-01-18T05:00:00Z".parse().unwrap();
+            later.sealed.insert((class.to_owned(), "app".to_owned()), vec![start]);
+        }
+        later.noted_before = before;
+        later.serve();
+        assert_eq!(later.noted, noted);
+    }
 }
 
 #[test]

@@ -46,6 +46,14 @@ impl Takes for ForLook {
     const SECTIONS: &'static [Section] = &[Section::Target];
 }
 
+/// Those of `health`.
+#[derive(Clone, Copy, Debug)]
+pub struct ForHealth;
+
+impl Takes for ForHealth {
+    const SECTIONS: &'static [Section] = &[Section::Health];
+}
+
 /// Those of `next`: when, and what decides the jitter.
 #[derive(Clone, Copy, Debug)]
 pub struct ForNext;
@@ -59,8 +67,14 @@ impl Takes for ForNext {
 pub struct Every;
 
 impl Takes for Every {
-    const SECTIONS: &'static [Section] =
-        &[Section::Target, Section::Connection, Section::Dump, Section::Schedule, Section::Alarms];
+    const SECTIONS: &'static [Section] = &[
+        Section::Target,
+        Section::Connection,
+        Section::Dump,
+        Section::Schedule,
+        Section::Alarms,
+        Section::Health,
+    ];
 }
 
 /// One flag as it was typed.

@@ -445,4 +445,20 @@ settings! {
         variables: &["WORM_TRIPWIRE"],
         form: Form::List("CODE=NUMBER|off"),
     }
+    /// Answer GET /livez, /readyz and /metrics at this address, on this machine only: 127.0.0.1:PORT,
+    /// [::1]:PORT or unix:/PATH.
+    LISTEN {
+        name: "listen",
+        section: Section::Health,
+        variables: &["WORM_LISTEN"],
+        form: Form::Text("ADDRESS"),
+    }
+    /// Write the numbers into this file every half a minute, for node_exporter. Its name must end in
+    /// .prom.
+    METRICS_TEXTFILE {
+        name: "metrics-textfile",
+        section: Section::Health,
+        variables: &["WORM_METRICS_TEXTFILE"],
+        form: Form::Text("FILE"),
+    }
 }

@@ -11,6 +11,8 @@ use std::time::Instant;
 use rustix::process::Pid;
 use rustix::process::Signal;
 use rustix::process::kill_process;
+use worm_ingest::http;
+use worm_ingest::http::Address;
 
 use crate::world::Run;
 use crate::world::World;
@@ -218,6 +220,63 @@ fn two_runs_for_one_database_are_not_made_at_once() {
     let mut rest = String::new();
     said.read_to_string(&mut rest).unwrap();
     assert_eq!(second.wait().unwrap().code(), Some(0), "{rest}");
+}
+
+#[test]
+fn probes_and_prometheus_hear_how_a_service_stands() {
+    let world = World::new("health", "", TABLE);
+    let (socket, textfile) = (world.path("socket"), world.path("worm.prom"));
+    let listen = format!("unix:{}", socket.display());
+    let health = || -> Run {
+        let mut command = world.command("health");
+        command.env("WORM_LISTEN", &listen).output().unwrap().into()
+    };
+    let refused = health();
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert_eq!(world.command("health").output().unwrap().status.code(), Some(2), "nowhere");
+
+    let start = || {
+        Service::start(&world, |command| {
+            command.args(["--schedule-daily=off", "--schedule-weekly=off", "--listen", &listen]);
+            command.args(["--schedule-hourly=0 0 1 1 *", "--metrics-textfile"]).arg(&textfile);
+        })
+    };
+    let service = start();
+    wait_until("readiness", || health().code == Some(0));
+    wait_until("the backup", || manifests(&world.path("active/hourly")) == 1);
+    let (code, said) = start().end();
+    assert_eq!(code, Some(2), "the socket is taken: {said}");
+    let address = Address::parse(&listen).unwrap();
+    let numbers = http::ask(&address, "/metrics").unwrap();
+    for name in [
+        "last_success_age_seconds{database=\"health\",class=\"hourly\"}",
+        "next_run_timestamp_seconds{class=\"hourly\"}",
+        "schedule_interval_seconds{class=\"hourly\"}",
+        "missed_runs_total{class=\"hourly\"} 0",
+        "in_progress 0.0",
+    ] {
+        assert!(numbers.contains(&format!("worm_ingest_{name}")), "{name}: {numbers}");
+    }
+    wait_until("the file", || textfile.exists());
+    let written = std::fs::read_to_string(&textfile).unwrap();
+    assert!(written.ends_with("# EOF\n") && written.contains("next_run"), "{written}");
+
+    // What goes away is found out by the next question.
+    let (active, away) = (world.path("active"), world.path("away"));
+    rustix::fs::rename(&active, &away).unwrap();
+    let unready = health();
+    assert_eq!(unready.code, Some(1), "{unready:?}");
+    assert!(unready.stderr.contains("active"), "{unready:?}");
+    assert_eq!(http::ask(&address, "/livez"), Ok("alive".to_owned()));
+    rustix::fs::rename(&away, &active).unwrap();
+    assert_eq!(health().code, Some(0));
+
+    service.signal(Signal::TERM);
+    assert_eq!(service.end().0, Some(0));
+    assert!(!socket.exists());
+    let mut open = world.command("run");
+    let open: Run = open.args(["--listen", "0.0.0.0:9187"]).output().unwrap().into();
+    assert_eq!((open.code, open.stderr.lines().count()), (Some(2), 1), "{open:?}");
 }
 
 #[test]

@@ -176,8 +176,8 @@ impl Simulation {
     }
 
     pub(crate) fn missed(&self, class: &str) -> u64 {
-        let missed = self.agenda.missed().find(|(name, _)| *name == class);
-        missed.map_or(0, |(_, missed)| missed)
+        let missed = self.agenda.missed().find(|(name, _, _)| *name == class);
+        missed.map_or(0, |(_, missed, _)| missed)
     }
 
     /// Whether a clock that was set back is not caught up with, as far as it matters.
