@@ -143,6 +143,19 @@ pub(crate) struct Target {
     pub(crate) connect_timeout: Option<Duration>,
 }
 
+/// The file that a password comes from which no setting gives. None also where the settings make no
+/// sense: others say so.
+#[must_use]
+pub fn password_file(settings: &Settings, environment: &Environment) -> Option<PathBuf> {
+    if settings.text(&table::PASSWORD).is_some() {
+        return None;
+    }
+    let around = Surroundings::of(environment);
+    let target = Target::resolve(settings, &around).ok()?;
+    let found = target.find_password(settings.path(&table::PASSFILE), &around).ok()?;
+    found.map(|(_, path)| path)
+}
+
 impl Target {
     /// Works out the target from the settings.
     pub(crate) fn resolve(settings: &Settings, around: &Surroundings) -> Result<Self, Error> {
@@ -178,7 +191,10 @@ impl Target {
         };
         target.password = match settings.text(&table::PASSWORD) {
             Some(password) => Some(Secret(password.to_owned())),
-            None => target.find_password(settings.path(&table::PASSFILE), around)?,
+            None => {
+                let found = target.find_password(settings.path(&table::PASSFILE), around)?;
+                found.map(|(password, _)| password)
+            }
         };
         Ok(target)
     }
@@ -188,16 +204,20 @@ impl Target {
         &self,
         passfile: Option<PathBuf>,
         around: &Surroundings,
-    ) -> Result<Option<Secret>, ConnectError> {
+    ) -> Result<Option<(Secret, PathBuf)>, ConnectError> {
+        let found_in = |path: PathBuf, text: &str| {
+            passfile::find(text, self).map(|password| (Secret(password), path))
+        };
         if let Some(path) = passfile {
             if is_loose(&path).map_err(secret_error(&path))? {
                 return Err(ConnectError::Loose(path));
             }
             let text = std::fs::read_to_string(&path).map_err(secret_error(&path))?;
-            return Ok(passfile::find(&text, self).map(Secret));
+            return Ok(found_in(path, &text));
         }
         if around.secret.exists() {
-            return read_secret(&around.secret).map(Some);
+            let password = read_secret(&around.secret)?;
+            return Ok(Some((password, around.secret.clone())));
         }
         let Some(home) = around.home() else { return Ok(None) };
         let path = home.join(".pgpass");
@@ -211,7 +231,7 @@ impl Target {
             Err(_) => return Ok(None),
         }
         let text = std::fs::read_to_string(&path).map_err(secret_error(&path))?;
-        Ok(passfile::find(&text, self).map(Secret))
+        Ok(found_in(path, &text))
     }
 
     /// Whether the host is the directory of a socket.

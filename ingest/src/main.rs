@@ -25,6 +25,7 @@ use worm_ingest::cli::Next;
 use worm_ingest::cli::Show;
 use worm_ingest::config;
 use worm_ingest::config::Config;
+use worm_ingest::connect;
 use worm_ingest::doctor;
 use worm_ingest::doctor::SecretFile;
 use worm_ingest::error::Error;
@@ -62,6 +63,9 @@ fn main() -> ExitCode {
         }
     };
     logging::start(format);
+    if let Some(strange) = settings::strange_variables(&environment) {
+        tracing::warn!("{strange}");
+    }
     let result = match cli.command {
         Command::Backup(Backup { classes, accept_suspect, json, .. }) => {
             let config = Config::new(classes, &settings, &environment);
@@ -85,7 +89,9 @@ fn main() -> ExitCode {
             return examine(config, &settings, json, format);
         }
         Command::Config(ConfigCommand::Show { json, .. }) => {
-            let text = summary::settings(&settings::show(&settings), json);
+            let password = connect::password_file(&settings, &environment);
+            let shown = settings::show(&settings, password.as_deref());
+            let text = summary::settings(&shown, json);
             text.map_err(|error| Error::Internal(error.to_string()))
         }
         Command::Config(ConfigCommand::Check { .. }) => {

@@ -12,6 +12,7 @@ mod layers;
 mod load;
 mod service;
 mod show;
+mod strange;
 pub mod table;
 mod url;
 
@@ -30,6 +31,7 @@ pub use self::flags::Global;
 pub use self::load::Environment;
 pub use self::show::Shown;
 pub use self::show::show;
+pub use self::strange::strange_variables;
 
 /// Where `--help` lists a setting, and which commands take its flag.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,6 +86,8 @@ pub enum Secrecy {
     Open,
     /// A URL: all but its password.
     Url,
+    /// A public key; nothing of a secret one.
+    Key,
     /// Nothing.
     Hidden,
 }
@@ -139,9 +143,18 @@ impl Setting {
         match self.secrecy {
             Secrecy::Open => value.to_owned(),
             Secrecy::Url => show::masked_url(value),
+            Secrecy::Key if is_secret_key(value) => show::MASK.to_owned(),
+            Secrecy::Key => value.to_owned(),
             Secrecy::Hidden => show::MASK.to_owned(),
         }
     }
+}
+
+/// Whether this is a key that reads backups, where one is wanted that cannot.
+pub(crate) fn is_secret_key(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    // How secret keys of age begin, and those of SSH.
+    text.contains("AGE-SECRET-KEY-") || text.contains("PRIVATE KEY")
 }
 
 /// Who said a value.

@@ -11,7 +11,7 @@ use super::Setting;
 use super::SettingsError;
 
 /// Below this likeness a known key is no help.
-const LIKE: f64 = 0.7;
+pub(super) const LIKE: f64 = 0.7;
 
 /// One line that says something.
 #[derive(Debug)]

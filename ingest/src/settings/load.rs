@@ -108,7 +108,9 @@ fn read_file(
     let entries = file::entries(table::TABLE, &path, &text)?;
     let tells_secrets = |entry: &Entry| {
         let shown = |text: &String| entry.setting.shown(text) != *text;
-        entry.setting.secrecy != Secrecy::Open && !entry.is_file && entry.texts.iter().any(shown)
+        matches!(entry.setting.secrecy, Secrecy::Url | Secrecy::Hidden)
+            && !entry.is_file
+            && entry.texts.iter().any(shown)
     };
     if entries.iter().any(tells_secrets) {
         let mode = std::fs::metadata(&path).map_err(SettingsError::read(place, &path))?.mode();

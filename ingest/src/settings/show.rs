@@ -1,5 +1,7 @@
 //! PURE: settings as they may be shown: without passwords, each with where it came from.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use super::Origin;
@@ -22,10 +24,19 @@ pub struct Shown {
     pub origin: String,
 }
 
-/// All settings, in the order of the table.
+/// All settings, in the order of the table. `password` is the file in which the password was found
+/// that nobody gave.
 #[must_use]
-pub fn show(settings: &Settings) -> Vec<Shown> {
+pub fn show(settings: &Settings, password: Option<&Path>) -> Vec<Shown> {
     let shown = table::TABLE.iter().map(|setting| {
+        if let Some(path) = password.filter(|_| setting.name == table::PASSWORD.name) {
+            return Shown {
+                name: setting.name,
+                value: vec![MASK.to_owned()],
+                layer: "default",
+                origin: path.display().to_string(),
+            };
+        }
         let Some(value) = settings.value(setting) else {
             return Shown {
                 name: setting.name,

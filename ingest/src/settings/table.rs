@@ -259,6 +259,7 @@ settings! {
         variables: &["WORM_RECIPIENT"],
         form: Form::List("KEY"),
         from_file: Some("recipients-file"),
+        secrecy: Secrecy::Key,
     }
     /// Read at most so many bytes per second from pg_dump; 0 for no limit.
     RATE_LIMIT {

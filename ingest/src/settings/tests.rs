@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use clap::Parser;
 
@@ -286,9 +287,21 @@ fn what_is_shown_has_no_password_in_it() {
     let variables = [("PGPASSWORD", "hush"), ("DATABASE_URL", "postgres://me:hush@db/app")];
     let settings = Case::new("", &variables).load(&[]).unwrap();
     assert!(!format!("{settings:?}").contains("hush"));
-    let shown = show(&settings);
+    let shown = show(&settings, None);
     assert!(shown.iter().all(|shown| !shown.value.concat().contains("hush")), "{shown:?}");
     assert_eq!(shown.len(), table::TABLE.len());
+}
+
+#[test]
+fn a_secret_key_where_a_public_one_belongs_is_not_shown() {
+    let keys = "age1public,AGE-SECRET-KEY-1HUSH,-----BEGIN OPENSSH PRIVATE KEY----- hush";
+    let settings = Case::new("", &[("WORM_RECIPIENT", keys)]).load(&[]).unwrap();
+    let shown = show(&settings, Some(Path::new("/run/secrets/db")));
+    let of = |name: &str| shown.iter().find(|shown| shown.name == name).unwrap();
+    assert_eq!(of("recipient").value, ["age1public", "***", "***"]);
+    let password = of("password");
+    assert_eq!((password.layer, password.origin.as_str()), ("default", "/run/secrets/db"));
+    assert_eq!(password.value, ["***"]);
 }
 
 #[test]

@@ -10,9 +10,6 @@ use age::stream::StreamWriter;
 
 use crate::manifest::Encryption;
 
-/// How a secret key of age begins.
-const SECRET: &str = "AGE-SECRET-KEY-";
-
 /// The public keys that a backup is encrypted to: whoever has the secret key of one can read it.
 #[derive(Clone, Debug)]
 pub(crate) struct Recipients(Vec<Key>);
@@ -71,7 +68,7 @@ impl Recipients {
 
 impl Key {
     fn parse(number: usize, text: &str) -> Result<Self, NoRecipient> {
-        if text.to_ascii_uppercase().starts_with(SECRET) || text.contains("PRIVATE KEY") {
+        if crate::settings::is_secret_key(text) {
             return Err(NoRecipient::Secret(number));
         }
         let age = age::x25519::Recipient::from_str(text).map(Self::Age);

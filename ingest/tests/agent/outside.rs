@@ -80,6 +80,31 @@ fn a_backup_that_looks_wrong_is_sealed_and_counts_for_nothing_until_accepted() {
 }
 
 #[test]
+fn settings_are_shown_without_secrets_and_misspelt_ones_are_told() {
+    let world = World::new("shown", "", "");
+    let passwords = world.path("passwords");
+    crate::world::put(&passwords, b"*:*:*:*:hush\n", 0o600);
+    let agent = |arguments: &[&str]| -> Run {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_worm-ingest"));
+        world.surround(&mut command);
+        command.args(arguments).env("PGPASSFILE", &passwords).env("WORM_STAL_TIMEOUT", "9");
+        command.env("WORM_RECIPIENT", "AGE-SECRET-KEY-1HUSH").output().unwrap().into()
+    };
+    let shown = agent(&["config", "show", "--json"]);
+    assert_eq!(shown.code, Some(0), "{shown:?}");
+    assert!(!format!("{shown:?}").to_lowercase().contains("hush"), "{shown:?}");
+    let rows = shown.json();
+    let password = rows.as_array().unwrap().iter().find(|row| row["name"] == "password").unwrap();
+    assert_eq!(password["origin"], passwords.to_str().unwrap());
+    let warnings: Vec<&str> = shown.stderr.lines().collect();
+    assert!(warnings.len() == 1 && warnings[0].contains("WORM_STALL_TIMEOUT?"), "{shown:?}");
+    let refused = agent(&["config", "check"]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("SECRET key: it must never be on this machine"), "{refused:?}");
+    assert!(!refused.stderr.contains("HUSH"), "{refused:?}");
+}
+
+#[test]
 fn what_is_not_there_has_its_own_number() {
     let world = World::new("nothing", "", "");
     assert_eq!(agent(&world, &["list", "--json"]).json(), Value::Array(Vec::new()));
