@@ -55,6 +55,7 @@ fn backups_are_made_and_mirrored_without_being_asked_for() {
         stack.wait_until(&format!("{class} is mirrored"), || stack.shell(&found).code() == 0);
     }
     stack.exec("backup-extractor", "worm-extractor health").success();
+    stack.exec("backup-agent", "worm-ingest health").success();
 }
 
 #[test]
