@@ -6,6 +6,7 @@
 pub mod binary;
 pub mod compare;
 pub mod daemon;
+pub mod device;
 pub mod engine;
 pub mod matrix;
 pub mod postgres;

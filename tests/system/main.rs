@@ -12,6 +12,7 @@ mod contention;
 mod crash;
 mod daemon;
 mod doctor;
+mod documents;
 mod forms;
 mod keys;
 mod ledger;

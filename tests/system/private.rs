@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
@@ -15,31 +14,8 @@ use system_tests::binary;
 use system_tests::daemon::Daemon;
 use system_tests::daemon::names;
 use system_tests::daemon::sha256;
+use system_tests::device::Device;
 use system_tests::watchdog;
-
-/// A block device over a file, with ext4 on it.
-struct Device {
-    path: PathBuf,
-    _image: tempfile::NamedTempFile,
-}
-
-impl Device {
-    fn new() -> Self {
-        let image = tempfile::NamedTempFile::with_prefix("worm-image-").unwrap();
-        image.as_file().set_len(64 << 20).unwrap();
-        binary::run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image.path())).success();
-        let mut attach = Command::new("losetup");
-        let shown = binary::run(attach.args(["--find", "--show"]).arg(image.path())).success();
-        Self { path: shown.trim().into(), _image: image }
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        // It goes when its last user has.
-        drop(binary::run(Command::new("losetup").arg("--detach").arg(&self.path)));
-    }
-}
 
 /// A daemon whose store is on a device of its own. The daemon is dropped before the device.
 struct Private {
@@ -49,11 +25,11 @@ struct Private {
 
 impl Private {
     fn new() -> Self {
-        Self { daemon: Daemon::prepare(), device: Device::new() }
+        Self { daemon: Daemon::prepare(), device: Device::ext4() }
     }
 
     fn mount(&self) -> binary::Output {
-        self.daemon.mount(&["--private-store", self.device.path.to_str().unwrap()])
+        self.daemon.mount(&["--private-store", self.device.path().to_str().unwrap()])
     }
 
     /// Waits until a process has ended, and with it its mount namespace.
@@ -97,7 +73,7 @@ fn a_private_store_is_nowhere_on_the_host_and_survives_the_daemon() {
     let digest = daemon.wait(&file);
     assert!(names(&daemon.store()).is_empty(), "nothing of it is seen here");
     let here = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!here.contains(&*device.path.to_string_lossy()), "{here}");
+    assert!(!here.contains(&*device.path().to_string_lossy()), "{here}");
     assert_eq!(sha256(&daemon.view().join("daily/x")), digest);
     assert!(!daemon.log().contains("read through the daemon"), "{}", daemon.log());
     // An admin's commands find it through the mount.
@@ -133,21 +109,21 @@ fn what_would_not_be_private_is_refused() {
 
     let place = daemon.directory().join("place");
     std::fs::create_dir(&place).unwrap();
-    rustix::mount::mount(&device.path, &place, "ext4", MountFlags::empty(), None).unwrap();
-    let said = try_with(&device.path);
+    rustix::mount::mount(device.path(), &place, "ext4", MountFlags::empty(), None).unwrap();
+    let said = try_with(device.path());
     rustix::mount::unmount(&place, UnmountFlags::empty()).unwrap();
     let said = said.expect_code(7);
     assert!(said.stderr.contains("it is mounted at"), "{}", said.stderr);
 
     std::fs::create_dir(daemon.store()).unwrap();
     put(&daemon.store().join("mine"), b"x");
-    let said = try_with(&device.path).expect_code(4);
+    let said = try_with(device.path()).expect_code(4);
     assert!(said.stderr.contains("must be empty"), "{}", said.stderr);
 
-    let zeros = File::options().write(true).open(&device.path).unwrap();
+    let zeros = File::options().write(true).open(device.path()).unwrap();
     (&zeros).write_all(&[0; 1 << 16]).unwrap();
     std::fs::remove_file(daemon.store().join("mine")).unwrap();
-    let said = try_with(&device.path).expect_code(4);
+    let said = try_with(device.path()).expect_code(4);
     assert!(said.stderr.contains("--private-type"), "{}", said.stderr);
     let said = daemon.mount(&["--private-type", "ext4"]).expect_code(2);
     assert!(said.stderr.contains("--private-store"), "{}", said.stderr);
@@ -175,6 +151,6 @@ fn a_private_store_works_where_all_mounts_are_shared() {
     let private = Private::new();
     let mut host = Command::new("unshare");
     host.args(["--mount", "--propagation", "shared", "sh", "-ec", ON_A_SHARED_HOST, "sh"]);
-    host.arg(binary::path("worm")).arg(private.daemon.directory()).arg(&private.device.path);
+    host.arg(binary::path("worm")).arg(private.daemon.directory()).arg(private.device.path());
     binary::run(&mut host).success();
 }
