@@ -14,10 +14,11 @@ rm -rf target/manual
 # mount(8) looks for it when it is told `-t worm`.
 mkdir target/manual/sbin
 ln -s ../bin/worm target/manual/sbin/mount.worm
+rm -f "$target"/debian/worm_*.deb
 "$tools/bin/cargo-deb" deb --package worm-packaging --no-build --strip --output "$target/debian/" >/dev/null
 
 # It is tried in a fresh Debian of its own: installed, mounted as mount(8) does it, and purged.
-package=$(ls -t "$target"/debian/worm_*.deb | head -n 1)
+package=$(echo "$target"/debian/worm_*.deb)
 host=$(mktemp -d "${TMPDIR:-/var/tmp}/worm-deb.XXXXXX")
 trap 'rm -rf --one-file-system "$host"' EXIT
 mmdebstrap --quiet --variant=minbase bookworm "$host/root"
