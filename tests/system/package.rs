@@ -90,3 +90,27 @@ fn every_command_has_a_page_and_every_program_completions() {
     let bash = directory.path().join("bash/worm");
     binary::run(Command::new("bash").arg("-n").arg(bash)).success();
 }
+
+/// What the stage of the image that compiles takes along.
+#[test]
+fn the_image_copies_all_that_its_programs_are_built_from() {
+    let repository = packaging().join("..").canonicalize().unwrap();
+    let dockerfile = std::fs::read_to_string(repository.join("compose/Dockerfile")).unwrap();
+    let ignored = std::fs::read_to_string(repository.join(".dockerignore")).unwrap();
+    let (copied, _) = dockerfile.split_once("RUN cargo build").unwrap();
+    let directory = TempDir::with_prefix("worm-image-").unwrap();
+    for line in copied.lines().filter_map(|line| line.strip_prefix("COPY ")) {
+        let mut names: Vec<&str> = line.split(' ').collect();
+        names.pop();
+        for name in names {
+            assert!(ignored.lines().any(|line| line.strip_prefix('!') == Some(name)), "{name}");
+            std::os::unix::fs::symlink(repository.join(name), directory.path().join(name)).unwrap();
+        }
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.args(["metadata", "--locked", "--offline", "--format-version", "1", "--no-deps"]);
+    let metadata = binary::run(cargo.current_dir(directory.path())).success();
+    for program in ["worm", "worm-ingest", "worm-extractor"] {
+        assert!(metadata.contains(&format!("\"name\":\"{program}\"")), "{program}");
+    }
+}
