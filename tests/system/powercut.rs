@@ -6,7 +6,11 @@ mod failing;
 mod logs;
 mod workload;
 
+use std::num::NonZero;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use system_tests::powercut::Disk;
 use system_tests::powercut::Fault;
@@ -211,23 +215,26 @@ struct Count {
 }
 
 /// Cuts the power at so many moments of one run of the workload, and each time once more while
-/// the next daemon puts right what was left.
-fn sweep(bench: &Bench, seed: u64, most: usize, count: &mut Count, wrong: &mut Wrong) {
+/// the next daemon puts right what was left. The moments lie between any two requests of the disk,
+/// also before the first and after the last.
+fn sweep(bench: &Bench, seed: u64, most: usize, wrong: &Mutex<Wrong>) -> Count {
     let (recording, facts) = bench.record(seed, None);
-    let mut random = Random::new(seed);
+    let (mut random, mut count) = (Random::new(seed), Count::default());
     let begins = facts.clocks[0].0;
     let all = recording.ops.len() - begins;
     let cuts = all.min(most);
+    let (mut model, mut played) = (recording.at(begins), begins);
     for round in 0..=cuts {
         let moment = begins + all * round / cuts;
-        let model = recording.at(moment);
+        model.play(&recording.ops[played..moment]);
+        played = moment;
         for crash in Crash::all(random.number()) {
             bench.set_clock(crash, facts.clock(moment), "1", DOWN_MS[random.below(3)]);
             count.states += 1;
             let start = match bench.check(crash.of(&model), &facts, moment) {
                 Ok(start) => start,
                 Err(what) => {
-                    wrong.note(what, seed, crash, &recording.ops[..moment]);
+                    wrong.lock().unwrap().note(what, seed, crash, &recording.ops[..moment]);
                     continue;
                 }
             };
@@ -238,22 +245,45 @@ fn sweep(bench: &Bench, seed: u64, most: usize, count: &mut Count, wrong: &mut W
             count.states += 1;
             if let Err(what) = bench.check(again.of(&start.at(second)), &facts, moment) {
                 let what = format!("{what}\n  first {crash:?} after {moment}");
-                wrong.note(what, seed, again, &start.ops[..second]);
+                wrong.lock().unwrap().note(what, seed, again, &start.ops[..second]);
             }
         }
     }
-    count.requests += all;
-    count.moments += cuts + 1;
+    count.requests = all;
+    count.moments = cuts + 1;
+    count
 }
 
+/// In soak every moment of 12 runs is tried, with four outcomes each: nothing of what was not
+/// synced survives, all of it, some of it by chance, or the daemon alone is killed. Each of these is
+/// cut off again at one moment of the start that follows, by chance. Bounded: some 50,000 states.
 #[test]
 fn the_power_is_cut_at_any_moment() {
-    let (bench, mut count, mut wrong) = (Bench::new(), Count::default(), Wrong::default());
-    for seed in 1..=rounds(2, 12) {
-        sweep(&bench, seed as u64, rounds(100, usize::MAX), &mut count, &mut wrong);
-    }
-    let Count { requests, moments, states } = count;
-    println!("power cuts: {moments} moments of {requests} requests, {states} states of the disk");
+    let (begun, seeds) = (Instant::now(), rounds(2, 12));
+    let lanes = rounds(1, std::thread::available_parallelism().map_or(1, NonZero::get));
+    let (next, wrong) = (AtomicUsize::new(1), Mutex::new(Wrong::default()));
+    let sum = Mutex::new(Count::default());
+    let lane = || {
+        let bench = Bench::new();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed > seeds {
+                return;
+            }
+            let count = sweep(&bench, seed as u64, rounds(100, usize::MAX), &wrong);
+            let mut sum = sum.lock().unwrap();
+            sum.requests += count.requests;
+            sum.moments += count.moments;
+            sum.states += count.states;
+            let Count { requests, moments, states } = *sum;
+            println!(
+                "power cuts: {moments} moments of {requests} requests, {states} states of the \
+                 disk; run {seed} of {seeds} done after {} s",
+                begun.elapsed().as_secs()
+            );
+        }
+    };
+    std::thread::scope(|scope| (0..lanes).for_each(|_| drop(scope.spawn(lane))));
 }
 
 /// The first line of a daemon after a long downtime is ahead of all that is signed.

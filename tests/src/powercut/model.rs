@@ -193,6 +193,16 @@ impl Model {
         Ok(0)
     }
 
+    /// Carries out again what was recorded next.
+    ///
+    /// # Panics
+    /// When it was recorded elsewhere.
+    pub fn play(&mut self, ops: &[Op]) {
+        for op in ops {
+            self.apply(op).expect("it went well when it was recorded");
+        }
+    }
+
     fn create(&mut self, directory: u64, name: &Name, is_directory: bool) -> Result<u64, Errno> {
         if self.find(directory, name).is_ok() {
             return Err(Errno::EXIST);
