@@ -12,6 +12,7 @@ pub(crate) use snapshot::Decoder;
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::num::NonZero;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -35,12 +36,12 @@ pub use usage::Usage;
 pub const ROOT: u64 = 1;
 
 /// A file or a directory.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Node {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Node<'a> {
     /// A directory.
-    Directory(Box<Directory>),
+    Directory(&'a Directory),
     /// A sealed or incomplete file.
-    File(Box<File>),
+    File(&'a File),
 }
 
 /// A directory and what is in it.
@@ -111,10 +112,10 @@ pub struct File {
     pub retain_until_ms: i64,
     /// The file that this is a sidecar of, by the rule that stood when it was sealed.
     #[serde(skip)]
-    pub main: Option<u64>,
+    pub main: Option<NonZero<u64>>,
     /// Its sidecars.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sidecars: Vec<u64>,
+    #[serde(default, skip_serializing_if = "<[u64]>::is_empty")]
+    pub sidecars: Box<[u64]>,
     /// It was sealed in governance mode: the admin may release it before its end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub governance: bool,
@@ -178,7 +179,9 @@ pub struct Catalog {
     pub removed: HashMap<StorePath, u64>,
     /// The snapshot that was recorded last.
     pub snapshot: Option<Snapshot>,
-    nodes: HashMap<u64, Node>,
+    /// Each by itself, and apart from directories: the tables are lean, for there are many files.
+    files: HashMap<u64, Box<File>>,
+    directories: HashMap<u64, Directory>,
     /// By the file that they were put on; they hold its whole group.
     holds: BTreeMap<u64, Vec<Hold>>,
     /// What each class has of what is limited, by the number of its directory.
@@ -220,7 +223,8 @@ impl Catalog {
             pass: Pass::none(first.clock_ms),
             removed: HashMap::new(),
             snapshot: None,
-            nodes: HashMap::from([(ROOT, Node::Directory(Box::new(root)))]),
+            files: HashMap::new(),
+            directories: HashMap::from([(ROOT, root)]),
             holds: BTreeMap::new(),
             usage: BTreeMap::new(),
         })
@@ -228,26 +232,21 @@ impl Catalog {
 
     /// A file or directory by its number.
     #[must_use]
-    pub fn get(&self, id: u64) -> Option<&Node> {
-        self.nodes.get(&id)
+    pub fn get(&self, id: u64) -> Option<Node<'_>> {
+        let file = || self.get_file(id).map(Node::File);
+        self.get_directory(id).map(Node::Directory).or_else(file)
     }
 
     /// A directory by its number.
     #[must_use]
     pub fn get_directory(&self, id: u64) -> Option<&Directory> {
-        match self.nodes.get(&id)? {
-            Node::Directory(directory) => Some(directory),
-            Node::File(_) => None,
-        }
+        self.directories.get(&id)
     }
 
     /// A file by its number.
     #[must_use]
     pub fn get_file(&self, id: u64) -> Option<&File> {
-        match self.nodes.get(&id)? {
-            Node::File(file) => Some(file.as_ref()),
-            Node::Directory(_) => None,
-        }
+        self.files.get(&id).map(AsRef::as_ref)
     }
 
     /// The number of what is at a path.
@@ -264,7 +263,7 @@ impl Catalog {
     /// The path of a file or directory.
     #[must_use]
     pub fn path(&self, id: u64) -> StorePath {
-        match self.nodes.get(&id) {
+        match self.get(id) {
             Some(Node::Directory(directory)) => match &directory.name {
                 Some(name) => self.path(directory.parent).join(name.as_bytes()),
                 None => StorePath::root(),
@@ -277,7 +276,7 @@ impl Catalog {
     /// The class that a file or directory is in: its number and its rule.
     #[must_use]
     pub fn class_of(&self, id: u64) -> Option<(u64, &ClassRule)> {
-        match self.nodes.get(&id)? {
+        match self.get(id)? {
             Node::File(file) => self.class_of(file.parent),
             Node::Directory(directory) => match &directory.kind {
                 DirectoryKind::Class(rule) => Some((id, rule)),
@@ -301,17 +300,11 @@ impl Catalog {
 
     /// Every file, in no order.
     pub fn files(&self) -> impl Iterator<Item = (u64, &File)> {
-        self.nodes.iter().filter_map(|(id, node)| match node {
-            Node::File(file) => Some((*id, file.as_ref())),
-            Node::Directory(_) => None,
-        })
+        self.files.iter().map(|(id, file)| (*id, file.as_ref()))
     }
 
     /// Every directory, in no order.
     pub fn directories(&self) -> impl Iterator<Item = (u64, &Directory)> {
-        self.nodes.iter().filter_map(|(id, node)| match node {
-            Node::Directory(directory) => Some((*id, directory.as_ref())),
-            Node::File(_) => None,
-        })
+        self.directories.iter().map(|(id, directory)| (*id, directory))
     }
 }

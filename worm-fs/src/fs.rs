@@ -27,6 +27,7 @@ pub(crate) mod state;
 pub(crate) mod write;
 pub(crate) mod xattr;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Receiver;
@@ -178,6 +179,8 @@ pub struct WormFs {
     background: Mutex<Vec<JoinHandle<()>>>,
     /// The newest head that was read through a view.
     carried: Mutex<Carried>,
+    /// Groups that were found to be over, and are not removed yet.
+    over: Mutex<VecDeque<Vec<u64>>>,
 }
 
 impl std::fmt::Debug for WormFs {

@@ -44,6 +44,20 @@ worm_test!(what_is_over_is_told_before_it_goes, |worm| {
     assert_eq!(plan(worm).due_count, 0);
 });
 
+worm_test!(a_hold_that_comes_while_many_are_removed_keeps_its_file, |worm| {
+    let name = |number: u32| format!("guest/{number:03}");
+    for number in 0..130 {
+        worm.put(name(number).as_bytes(), b"bytes");
+    }
+    worm.clock().advance(48 * HOUR_MS);
+    let round = worm.fs().housekeep().unwrap();
+    assert!((1..130).contains(&round), "{round} at a time");
+    worm.fs().hold(ADMIN, &path(&name(129)), "late", "asked for").unwrap();
+    while worm.fs().housekeep().unwrap() > 0 {}
+    assert_eq!(worm.list(b"guest").unwrap(), [&b".incomplete"[..], b"129"]);
+    assert_eq!(plan(worm).due_count, 0);
+});
+
 worm_test!(what_is_kept_beyond_an_end_is_told_with_its_rules, |worm| {
     worm.put(b"hourly/old", b"bytes");
     worm.put(b"hourly/old.manifest.json", b"manifest");

@@ -88,7 +88,7 @@ impl Catalog {
     }
 
     fn check_class(&self, id: u64, path: &StorePath, rule: &ClassRule) -> Result<(), String> {
-        match self.nodes.get(&id) {
+        match self.get(id) {
             // A file would become something else than it was made as.
             Some(Node::Directory(directory)) => match &directory.kind {
                 DirectoryKind::Class(stands) if stands.append_only != rule.append_only => {
@@ -132,7 +132,7 @@ impl Catalog {
 
     fn check_free(&self, id: u64, path: &StorePath) -> Result<(), String> {
         let (parent, name) = self.place(path)?;
-        if self.nodes.contains_key(&id) {
+        if self.get(id).is_some() {
             return Err(format!("{path}: number {id} is taken"));
         }
         match self.get_directory(parent) {

@@ -8,7 +8,6 @@ use super::DirectoryKind;
 use super::File;
 use super::Hold;
 use super::Inconsistent;
-use super::Node;
 use crate::clock::Anchor;
 use crate::clock::Credit;
 use crate::clock::Reading;
@@ -63,7 +62,7 @@ impl Catalog {
             Event::DirectoryMade { id, path, mode, uid, gid } => {
                 let directory =
                     self.directory(line, path, DirectoryKind::Plain, (*mode, *uid, *gid))?;
-                self.insert(line, *id, path, Node::Directory(Box::new(directory)))
+                self.insert_directory(line, *id, path, directory)
             }
             Event::DirectoryChanged { id, mode, uid, gid } => {
                 self.change_directory(line, *id, (*mode, *uid, *gid))
@@ -147,7 +146,7 @@ impl Catalog {
     }
 
     fn grow(&mut self, line: &Line, id: u64, (size, sha256): (u64, Digest), retain_until_ms: i64) {
-        if let Some(Node::File(file)) = self.nodes.get_mut(&id) {
+        if let Some(file) = self.files.get_mut(&id) {
             (file.size, file.sha256) = (size, Some(sha256));
             (file.sealed_ms, file.sealed_system_ms) = (line.clock_ms, line.system_ms());
             file.mtime_ns = file.sealed_system_ms.saturating_mul(1_000_000);
@@ -157,7 +156,7 @@ impl Catalog {
 
     /// Whoever wrote the line, nothing here shortens a retention.
     fn extend(&mut self, id: u64, retain_until_ms: i64) {
-        if let Some(Node::File(file)) = self.nodes.get_mut(&id) {
+        if let Some(file) = self.files.get_mut(&id) {
             file.retain_until_ms = file.retain_until_ms.max(retain_until_ms);
         }
     }
@@ -177,7 +176,7 @@ impl Catalog {
 
     fn release(&mut self, id: u64, clock_ms: i64) {
         for id in self.group_of(id) {
-            if let Some(Node::File(file)) = self.nodes.get_mut(&id) {
+            if let Some(file) = self.files.get_mut(&id) {
                 file.retain_until_ms = file.retain_until_ms.min(clock_ms);
             }
         }
@@ -192,16 +191,16 @@ impl Catalog {
     ) -> Result<(), String> {
         let kind = DirectoryKind::Class(Box::new(rule.clone()));
         let owner = (rule.permissions, rule.owner, rule.group);
-        if let Some(Node::Directory(directory)) = self.nodes.get_mut(&id) {
+        if let Some(directory) = self.directory_mut(id) {
             directory.kind = kind;
             (directory.mode, directory.uid, directory.gid) = owner;
             return Ok(());
         }
         let directory = self.directory(line, path, kind, owner)?;
-        self.insert(line, id, path, Node::Directory(Box::new(directory)))?;
+        self.insert_directory(line, id, path, directory)?;
         let path = path.join(INCOMPLETE.as_bytes());
         let directory = self.directory(line, &path, DirectoryKind::Incomplete, (0o755, 0, 0))?;
-        self.insert(line, id + 1, &path, Node::Directory(Box::new(directory)))
+        self.insert_directory(line, id + 1, &path, directory)
     }
 
     fn directory(
@@ -233,7 +232,7 @@ impl Catalog {
             sealed_system_ms: line.system_ms(),
             retain_until_ms: 0,
             main: None,
-            sidecars: Vec::new(),
+            sidecars: Box::default(),
             governance: false,
         };
         if let Event::Sealed { sha256, governance, .. } = &line.event {
@@ -261,11 +260,24 @@ impl Catalog {
         path: &StorePath,
         file: File,
     ) -> Result<(), String> {
-        let main = file.main;
-        self.insert(line, id, path, Node::File(Box::new(file)))?;
-        if let Some(Node::File(main)) = main.and_then(|main| self.nodes.get_mut(&main)) {
-            main.sidecars.push(id);
+        // The bytes that the file has: a name is in memory once.
+        self.insert(line, id, path, Some(&file.name))?;
+        if let Some(main) = file.main.and_then(|main| self.files.get_mut(&main.get())) {
+            main.sidecars = [&main.sidecars, &[id][..]].concat().into();
         }
+        self.files.insert(id, Box::new(file));
+        Ok(())
+    }
+
+    fn insert_directory(
+        &mut self,
+        line: &Line,
+        id: u64,
+        path: &StorePath,
+        directory: Directory,
+    ) -> Result<(), String> {
+        self.insert(line, id, path, directory.name.as_ref())?;
+        self.directories.insert(id, directory);
         Ok(())
     }
 
@@ -277,17 +289,18 @@ impl Catalog {
         Ok((parent, name))
     }
 
-    fn insert(&mut self, line: &Line, id: u64, path: &StorePath, node: Node) -> Result<(), String> {
-        let (parent, name) = self.place(path)?;
+    /// Puts a number at a path, under the name that is given, or another copy of it.
+    fn insert(
+        &mut self,
+        line: &Line,
+        id: u64,
+        path: &StorePath,
+        name: Option<&Name>,
+    ) -> Result<(), String> {
+        let (parent, same) = self.place(path)?;
         let directory = self.directory_mut(parent).ok_or_else(|| format!("{path}: in a file"))?;
-        // The bytes that the node has: a name is in memory once.
-        let name = match &node {
-            Node::File(file) => file.name.clone(),
-            Node::Directory(inner) => inner.name.clone().unwrap_or(name),
-        };
-        directory.children.insert(name, id);
+        directory.children.insert(name.cloned().unwrap_or(same), id);
         directory.changed_ms = line.system_ms();
-        self.nodes.insert(id, node);
         self.next_id = self.next_id.max(id + 1);
         Ok(())
     }
@@ -299,12 +312,14 @@ impl Catalog {
             directory.changed_ms = line.system_ms();
         }
         self.holds.remove(&id);
-        if let Some(Node::File(file)) = self.nodes.remove(&id) {
-            if let Some(Node::File(main)) = file.main.and_then(|main| self.nodes.get_mut(&main)) {
-                main.sidecars.retain(|sidecar| *sidecar != id);
+        self.directories.remove(&id);
+        if let Some(file) = self.files.remove(&id) {
+            if let Some(main) = file.main.and_then(|main| self.files.get_mut(&main.get())) {
+                main.sidecars =
+                    main.sidecars.iter().copied().filter(|other| *other != id).collect();
             }
             for sidecar in file.sidecars {
-                if let Some(Node::File(sidecar)) = self.nodes.get_mut(&sidecar) {
+                if let Some(sidecar) = self.files.get_mut(&sidecar) {
                     sidecar.main = None;
                 }
             }
@@ -313,9 +328,6 @@ impl Catalog {
     }
 
     pub(super) fn directory_mut(&mut self, id: u64) -> Option<&mut Directory> {
-        match self.nodes.get_mut(&id)? {
-            Node::Directory(directory) => Some(directory),
-            Node::File(_) => None,
-        }
+        self.directories.get_mut(&id)
     }
 }

@@ -1,5 +1,7 @@
 //! PURE: which files of a catalog end together, and which are over.
 
+use std::num::NonZero;
+
 use super::Catalog;
 use super::Directory;
 use super::File;
@@ -13,7 +15,7 @@ use crate::policy::retention::Kept;
 impl Catalog {
     /// The file that one just sealed belongs to. It is settled now and for good: a later change
     /// of the class's rule does not tear a group apart.
-    pub(super) fn main_of(&self, file: &File) -> Option<u64> {
+    pub(super) fn main_of(&self, file: &File) -> Option<NonZero<u64>> {
         let (_, rule) = self.class_of(file.parent).filter(|_| !file.is_incomplete())?;
         let name = retention::main_name(&file.name, rule)?;
         let id = *self.get_directory(file.parent)?.children.get(&name)?;
@@ -21,13 +23,13 @@ impl Catalog {
         // What is over may be on its way out; nothing new joins it.
         let main = main.filter(|_| self.end_of(id).is_some_and(|end| end > file.sealed_ms));
         let is_sidecar = self.get_file(id).is_none_or(|main| main.main.is_some());
-        main.filter(|_| !is_sidecar).map(|_| id)
+        main.filter(|_| !is_sidecar).and_then(|_| NonZero::new(id))
     }
 
     /// The files that end together with this one, the main file first.
     pub(crate) fn group_of(&self, id: u64) -> Vec<u64> {
-        let main = self.get_file(id).and_then(|file| file.main).unwrap_or(id);
-        let sidecars = self.get_file(main).map_or(&[][..], |main| &main.sidecars);
+        let main = self.get_file(id).and_then(|file| file.main).map_or(id, NonZero::get);
+        let sidecars = self.get_file(main).map_or(&[][..], |main| &main.sidecars[..]);
         [&[main], sidecars].concat()
     }
 
@@ -71,7 +73,7 @@ impl Catalog {
     /// Whether a file is in one of the newest groups that are kept however old.
     #[must_use]
     pub fn is_protected(&self, id: u64) -> bool {
-        let Some(main) = self.get_file(id).map(|file| file.main.unwrap_or(id)) else {
+        let Some(main) = self.get_file(id).map(|file| file.main.map_or(id, NonZero::get)) else {
             return false;
         };
         let whole = self.whole_group(main).zip(self.class_of(main));

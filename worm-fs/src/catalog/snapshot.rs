@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::num::NonZero;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -14,12 +15,12 @@ use super::Catalog;
 use super::Directory;
 use super::File;
 use super::Hold;
-use super::Node;
 use super::Pass;
 use super::ROOT;
 use super::Usage;
 use crate::clock::Anchor;
 use crate::clock::Credit;
+use crate::policy::name::Name;
 use crate::policy::name::StorePath;
 use crate::record::Digest;
 use crate::record::FORMAT;
@@ -76,7 +77,8 @@ impl Catalog {
             credits,
             removed,
             snapshot,
-            nodes,
+            files,
+            directories,
             holds,
             uncredited_ms,
             pass,
@@ -88,7 +90,7 @@ impl Catalog {
             + removed.len()
             + holds.clone().count()
             + usage.len();
-        let rows = few + nodes.len();
+        let rows = few + files.len() + directories.len();
         let header = Header {
             format: FORMAT,
             store: store.clone(),
@@ -201,13 +203,15 @@ impl Decoder {
                 if (id == ROOT) != name.is_none() {
                     return Err(format!("directory {id} cannot have that name"));
                 }
-                let parent = directory.parent;
-                catalog.put(id, parent, name, Node::Directory(Box::new(directory)))
+                catalog.put(id, directory.parent, name)?;
+                catalog.directories.insert(id, directory);
+                Ok(())
             }
             Row::File(id, file) => {
                 let file = file.into_owned();
-                let (parent, name) = (file.parent, Some(file.name.clone()));
-                catalog.put(id, parent, name, Node::File(Box::new(file)))
+                catalog.put(id, file.parent, Some(file.name.clone()))?;
+                catalog.files.insert(id, Box::new(file));
+                Ok(())
             }
         }
     }
@@ -221,17 +225,17 @@ impl Decoder {
         if self.read != self.rows || catalog.get_directory(ROOT).is_none() {
             return Err(format!("{} of its {} lines are there", self.read, self.rows));
         }
-        let groups: Vec<(u64, Vec<u64>)> = catalog
+        let groups: Vec<(u64, Box<[u64]>)> = catalog
             .files()
             .filter(|(_, file)| !file.sidecars.is_empty())
             .map(|(id, file)| (id, file.sidecars.clone()))
             .collect();
         for (main, sidecars) in groups {
             for sidecar in sidecars {
-                let Some(Node::File(file)) = catalog.nodes.get_mut(&sidecar) else {
+                let Some(file) = catalog.files.get_mut(&sidecar) else {
                     return Err(format!("sidecar {sidecar} of {main} is not there"));
                 };
-                file.main = Some(main);
+                file.main = NonZero::new(main);
             }
         }
         Ok(catalog)
@@ -265,7 +269,8 @@ fn begin(header: Header) -> Result<Catalog, String> {
         credits: Vec::new(),
         removed: HashMap::new(),
         snapshot: before,
-        nodes: HashMap::new(),
+        files: HashMap::new(),
+        directories: HashMap::new(),
         holds: BTreeMap::new(),
         uncredited_ms,
         pass,
@@ -274,15 +279,9 @@ fn begin(header: Header) -> Result<Catalog, String> {
 }
 
 impl Catalog {
-    /// Puts something where it was.
-    fn put(
-        &mut self,
-        id: u64,
-        parent: u64,
-        name: Option<crate::policy::name::Name>,
-        node: Node,
-    ) -> Result<(), String> {
-        if self.nodes.contains_key(&id) {
+    /// Puts a number where it was.
+    fn put(&mut self, id: u64, parent: u64, name: Option<Name>) -> Result<(), String> {
+        if self.get(id).is_some() {
             return Err(format!("number {id} comes twice"));
         }
         if let Some(name) = name {
@@ -291,7 +290,6 @@ impl Catalog {
                 return Err(format!("{id} has the name of another"));
             }
         }
-        self.nodes.insert(id, node);
         Ok(())
     }
 }

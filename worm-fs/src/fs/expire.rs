@@ -6,6 +6,7 @@ use super::state::Doubt;
 use crate::catalog::File;
 use crate::clock::HOUR_MS;
 use crate::error::Result;
+use crate::policy::Retention;
 use crate::policy::name::Name;
 use crate::record::Actor;
 use crate::record::Event;
@@ -62,13 +63,34 @@ impl WormFs {
         self.expire(now_ms, by)
     }
 
-    fn expire(&self, now_ms: i64, by: Option<Actor>) -> Result<usize> {
-        let mut groups = {
+    /// The next groups to remove. They are looked for in all directories when those that were found
+    /// the last time are gone: however many are over, each directory is sorted once or twice.
+    fn next_over(&self, now_ms: i64) -> Vec<Vec<u64>> {
+        let mut over = self.over.lock();
+        let (mut groups, mut files, mut looked) = (Vec::new(), 0, false);
+        while files < REMOVALS_MAX {
+            let Some(group) = over.pop_front() else {
+                if looked || files > 0 {
+                    break;
+                }
+                *over = self.state.read().catalog.over(now_ms).into();
+                looked = true;
+                continue;
+            };
             let state = self.state.read();
-            let mut groups = state.catalog.over(now_ms);
-            groups.retain(|group| !group.iter().any(|id| state.is_frozen(*id, now_ms)));
-            groups
-        };
+            // Since they were found somebody may have put a hold on one, or lengthened it.
+            let over = |main: &u64| state.catalog.retention_of(*main, now_ms) == Retention::Over;
+            let frozen = group.iter().any(|id| state.is_frozen(*id, now_ms));
+            if group.first().is_some_and(over) && !frozen {
+                files += group.len();
+                groups.push(group);
+            }
+        }
+        groups
+    }
+
+    fn expire(&self, now_ms: i64, by: Option<Actor>) -> Result<usize> {
+        let mut groups = self.next_over(now_ms);
         // What came last to a log is yet to be recorded, and moves its end.
         groups.retain(|group| self.close_logs(group));
         if groups.is_empty() {
@@ -78,9 +100,6 @@ impl WormFs {
         {
             let mut state = self.state.write();
             for group in groups {
-                if removals.len() >= REMOVALS_MAX {
-                    break;
-                }
                 // The sidecars go first: a backup without its manifest is no backup.
                 for id in group.into_iter().rev() {
                     let Some(File { parent, name, .. }) = state.catalog.get_file(id).cloned()

@@ -211,6 +211,7 @@ impl WormFs {
         let carried = Carried::of(&store, &state.read().catalog.keys);
         Self {
             carried: Mutex::new(carried),
+            over: Mutex::default(),
             store,
             state,
             handles: Handles::new(),
