@@ -173,7 +173,8 @@ fn contents(manifest: &Manifest) -> String {
     let rows: u64 = manifest.tables.iter().map(|table| table.rows).sum();
     let started = manifest.started_at.strftime("%F %T UTC");
     let tables = manifest.tables.len();
-    format!("database {} of {started}, {tables} tables, {rows} rows", manifest.database)
+    let part = if manifest.filters.is_empty() { "" } else { "a part of " };
+    format!("{part}database {} of {started}, {tables} tables, {rows} rows", manifest.database)
 }
 
 /// Everything that can be refused is refused here, before anything is written.

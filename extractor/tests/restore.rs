@@ -169,6 +169,31 @@ fn the_latest_is_the_newest_that_is_not_suspect() {
 }
 
 #[test]
+fn a_part_of_a_database_is_the_latest_only_where_there_is_no_whole_one() {
+    let server = Server::shared();
+    let place = Place::new();
+    let folder = |class: &str, day: &str| {
+        let folder = place.path("mirror").join(class).join(day);
+        std::fs::create_dir_all(&folder).unwrap();
+        folder
+    };
+    let whole =
+        put_backup(&folder("daily", "2026-01-18"), "2026-01-18_00-00-00", b"SELECT 1;\n", &[]);
+    let part =
+        put_backup(&folder("hourly", "2026-01-19"), "2026-01-19_00-00-00", b"SELECT 2;\n", &[]);
+    change_manifest(&part, |manifest| manifest.filters.exclude_table = vec!["log".to_owned()]);
+    let target = server.database();
+    let latest = Path::new("latest");
+    let (said, error) = expect(0, restore(&place, latest, &target).arg("--preview"));
+    assert!(said.contains(&format!("would restore {}", whole.display())), "{said}");
+    assert!(error.contains(&format!("the newest is {}", part.display())), "{error}");
+    let (said, error) = expect(0, restore(&place, latest, &target).args(["--class", "hourly"]));
+    assert!(said.contains(&format!("restored {}", part.display())), "{said}");
+    assert!(said.contains("a part of database app"), "{said}");
+    assert!(error.contains("only a part of database app: --exclude-table=log"), "{error}");
+}
+
+#[test]
 fn psql_gets_the_password_too() {
     let server = Server::shared();
     let place = Place::new();

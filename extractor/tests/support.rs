@@ -179,6 +179,7 @@ pub(crate) fn put_backup(folder: &Path, stamp: &str, sql: &[u8], tables: &[Table
         database_bytes: 0,
         kind: manifest::Kind::Plain,
         compression: manifest::Compression { codec: manifest::Codec::Gzip, level: 1 },
+        filters: manifest::filters::Filters::default(),
         encryption: None,
         raw: manifest::Raw { bytes: sql.len() as u64, sha256: Some(content(sql).sha256) },
         stored: content(&stored),

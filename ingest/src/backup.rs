@@ -304,6 +304,7 @@ impl Run<'_> {
             snapshot: facts.snapshot.clone(),
             database_bytes: facts.database_bytes,
             kind: shape.kind,
+            filters: shape.filters.clone(),
             compression: shape.compression,
             encryption,
             raw: Raw { bytes: streamed.raw.bytes, sha256 },

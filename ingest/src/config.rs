@@ -9,6 +9,7 @@ use crate::connect::Surroundings;
 use crate::connect::Target;
 use crate::error::Error;
 use crate::http::Address;
+use crate::manifest::filters::Filters;
 use crate::notify;
 use crate::notify::Receivers;
 use crate::notify::message::Ping;
@@ -219,8 +220,21 @@ fn shape(settings: &Settings) -> Result<Shape, Error> {
         recipients: settings.list(&table::RECIPIENT).to_vec(),
         rate_limit: number(&table::RATE_LIMIT)?,
         min_bytes: number(&table::MIN_BYTES)?,
+        filters: filters(settings),
     })
     .map_err(Error::Usage)
+}
+
+/// Which part of a database is wanted.
+#[must_use]
+pub fn filters(settings: &Settings) -> Filters {
+    Filters {
+        schema: settings.list(&table::SCHEMA).to_vec(),
+        exclude_schema: settings.list(&table::EXCLUDE_SCHEMA).to_vec(),
+        table: settings.list(&table::TABLE_PATTERN).to_vec(),
+        exclude_table: settings.list(&table::EXCLUDE_TABLE).to_vec(),
+        exclude_table_data: settings.list(&table::EXCLUDE_TABLE_DATA).to_vec(),
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 
 use crate::manifest::MANIFEST_SUFFIX;
 use crate::manifest::Manifest;
+use crate::manifest::filters::Filters;
 use crate::name::BackupName;
 use crate::vault::Class;
 use crate::vault::VaultError;
@@ -29,7 +30,7 @@ use crate::vault::VaultError;
 /// No database has so many tables that its manifest is larger.
 const MANIFEST_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-/// The backups of one database in one class, newest first.
+/// The backups of one database, or of the same part of it, in one class, newest first.
 ///
 /// An item is the manifest of a backup whose file is there, with the length that the manifest names.
 /// An error is the last item.
@@ -38,13 +39,14 @@ pub(crate) struct History {
     directory: OwnedFd,
     path: PathBuf,
     database: String,
+    filters: Filters,
     /// Names of manifests with their moments, the newest last.
     names: Vec<(Timestamp, String)>,
 }
 
 impl History {
-    /// Looks for the backups of `database` in `class` below `root`; `within` is the directory of
-    /// the class in which they are, where each database has its own.
+    /// Looks for the backups of `database`, as far as `filters` go, in `class` below `root`; `within`
+    /// is the directory of the class in which they are, where each database has its own.
     ///
     /// # Errors
     /// [`VaultError`] when the class cannot be listed, or is not write-once and need be.
@@ -52,9 +54,10 @@ impl History {
         root: &Path,
         class: &str,
         within: Option<&str>,
-        database: &str,
+        (database, filters): (&str, &Filters),
         allow_plain: bool,
     ) -> Result<Self, VaultError> {
+        let (database, filters) = (database.to_owned(), filters.clone());
         let class = Class::open(root, class, allow_plain)?;
         let path = class.path().join(within.unwrap_or_default());
         let failed = |errno: Errno| VaultError::io("list", path.clone(), errno.into());
@@ -69,7 +72,7 @@ impl History {
         let Some(directory) = directory else {
             let directory = rustix::fs::openat(class.directory(), ".", flags, Mode::empty());
             let directory = directory.map_err(failed)?;
-            return Ok(Self { directory, path, database: database.to_owned(), names: Vec::new() });
+            return Ok(Self { directory, path, database, filters, names: Vec::new() });
         };
         let mut names = Vec::new();
         for entry in Dir::read_from(&directory).map_err(failed)? {
@@ -80,7 +83,7 @@ impl History {
             }
         }
         names.sort_unstable();
-        Ok(Self { directory, path, database: database.to_owned(), names })
+        Ok(Self { directory, path, database, filters, names })
     }
 
     /// Reads one; `None` if it counts for nothing.
@@ -106,7 +109,7 @@ impl History {
             pass(&"its manifest is that of another");
             return Ok(None);
         }
-        if manifest.database != self.database {
+        if manifest.database != self.database || manifest.filters != self.filters {
             return Ok(None);
         }
         let found = rustix::fs::statat(&self.directory, &*manifest.name, AtFlags::SYMLINK_NOFOLLOW);
@@ -209,7 +212,8 @@ mod tests {
     }
 
     fn names(root: &Path, within: Option<&str>) -> Vec<String> {
-        let history = History::open(root, "hourly", within, "app", true).unwrap();
+        let history =
+            History::open(root, "hourly", within, ("app", &Filters::default()), true).unwrap();
         history.map(|manifest| manifest.unwrap().name).collect()
     }
 
@@ -220,6 +224,9 @@ mod tests {
         put(&class, OLD, "app");
         put(&class, NEW, "app");
         assert_eq!(names(root.path(), None), [NEW, OLD]);
+        let part = Filters { table: vec!["t".to_owned()], ..Filters::default() };
+        let part = History::open(root.path(), "hourly", None, ("app", &part), true).unwrap();
+        assert_eq!(part.count(), 0, "these are of all of it");
 
         put(&class, "2026-01-18_02-00-00.sql.gz", "other");
         let damaged = |name: &str| class.join(format!("{name}{MANIFEST_SUFFIX}"));
@@ -230,6 +237,9 @@ mod tests {
         std::fs::create_dir(damaged("2026-01-18_06-00-00.sql.gz")).unwrap();
         write(&damaged("2026-01-18_07-00-00.sql.gz"), &manifest(OLD, "app"));
         assert_eq!(names(root.path(), None), [NEW, OLD]);
+        let part = Filters { table: vec!["t".to_owned()], ..Filters::default() };
+        let part = History::open(root.path(), "hourly", None, ("app", &part), true).unwrap();
+        assert_eq!(part.count(), 0, "these are of all of it");
 
         std::fs::remove_file(class.join(NEW)).unwrap();
         assert_eq!(names(root.path(), None), [OLD]);
@@ -249,7 +259,9 @@ mod tests {
     #[test]
     fn what_is_not_there_or_not_write_once_is_not_taken_for_empty() {
         let root = tempfile::tempdir().unwrap();
-        let open = |root: &Path, plain| History::open(root, "hourly", None, "app", plain).map(drop);
+        let open = |root: &Path, plain| {
+            History::open(root, "hourly", None, ("app", &Filters::default()), plain).map(drop)
+        };
         assert!(matches!(open(root.path(), true), Err(VaultError::UnknownClass { .. })));
         std::fs::create_dir(root.path().join("hourly")).unwrap();
         assert!(matches!(open(root.path(), false), Err(VaultError::NotWriteOnce { .. })));

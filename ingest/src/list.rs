@@ -164,6 +164,9 @@ pub(crate) fn show_text(entry: &Entry) -> String {
         say("sealed", &manifest.finished_at);
         say("stored", &format!("{} ({})", bytes(manifest.stored.bytes), manifest.stored.bytes));
         say("raw", &format!("{} ({})", bytes(manifest.raw.bytes), manifest.raw.bytes));
+        if !manifest.filters.is_empty() {
+            say("part", &manifest.filters);
+        }
         say("sha256", &manifest.stored.sha256);
         say(
             "format",

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::error::Error;
 use crate::inventory;
 use crate::list;
+use crate::manifest::filters::Filters;
 use crate::metrics;
 use crate::metrics::Facts;
 use crate::metrics::Planned;
@@ -55,12 +56,18 @@ pub fn show(
     }
 }
 
-/// The numbers for Prometheus, as they are now. `planned` is what a schedule has, if there is one.
+/// The numbers for Prometheus, as they are now, of what is backed up as `filters` say. `planned` is what a schedule has, if there is one.
 ///
 /// # Errors
 /// [`Error::Vault`] when the mount cannot be read. An audit log that cannot is told in the log.
-pub fn metrics(root: &Path, audit_log: &Path, planned: &[Planned]) -> Result<String, Error> {
-    let entries = inventory::read(root, None, None)?;
+pub fn metrics(
+    root: &Path,
+    filters: &Filters,
+    audit_log: &Path,
+    planned: &[Planned],
+) -> Result<String, Error> {
+    let mut entries = inventory::read(root, None, None)?;
+    entries.retain(|entry| entry.manifest().is_none_or(|manifest| manifest.filters == *filters));
     let told = attempts::read(audit_log).unwrap_or_else(|error| {
         tracing::warn!(%error, path = %audit_log.display(), "the audit log could not be read");
         Told::default()

@@ -169,7 +169,8 @@ fn health(settings: &Settings) -> Result<String, Error> {
 /// Prints the numbers, or writes them into a file.
 fn metrics(settings: &Settings, textfile: Option<&Path>) -> Result<String, Error> {
     let root = settings.needed_path(&table::BACKUPS)?;
-    let text = look::metrics(&root, &settings.needed_path(&table::AUDIT_LOG)?, &[])?;
+    let (filters, log) = (config::filters(settings), settings.needed_path(&table::AUDIT_LOG)?);
+    let text = look::metrics(&root, &filters, &log, &[])?;
     let Some(path) = textfile else { return Ok(text.trim_end().to_owned()) };
     let written = service::health::write_whole(path, &text);
     written

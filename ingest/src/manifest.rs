@@ -4,6 +4,7 @@
 //! everything that a restore needs to know and to check.
 
 pub mod beside;
+pub mod filters;
 pub mod folder;
 
 use std::str::FromStr;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use self::beside::Lack;
 use self::beside::Sidecar;
+use self::filters::Filters;
 use crate::name::Form;
 
 /// The newest manifest format that this version writes and reads.
@@ -61,6 +63,9 @@ pub struct Manifest {
     /// The form of the dump.
     #[serde(default)]
     pub kind: Kind,
+    /// Which part of the database was dumped; absent when it was all of it.
+    #[serde(default, skip_serializing_if = "Filters::is_empty")]
+    pub filters: Filters,
     /// How it was compressed: a plain dump on its way, any other by `pg_dump` itself, inside.
     pub compression: Compression,
     /// To whom it was encrypted; absent when it was not.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::manifest::Codec;
 use crate::manifest::Compression;
 use crate::manifest::Kind;
+use crate::manifest::filters::Filters;
 use crate::name::Form;
 use crate::stream::recipients::Recipients;
 
@@ -26,6 +27,8 @@ pub(crate) struct Shape {
     pub(crate) rate_limit: Option<NonZeroU64>,
     /// A dump with fewer bytes is none.
     pub(crate) min_bytes: u64,
+    /// Which part of the database.
+    pub(crate) filters: Filters,
 }
 
 /// What was asked for, word by word.
@@ -40,6 +43,7 @@ pub(crate) struct Asked {
     /// 0 for no limit.
     pub(crate) rate_limit: u64,
     pub(crate) min_bytes: u64,
+    pub(crate) filters: Filters,
 }
 
 impl Shape {
@@ -85,6 +89,7 @@ impl Shape {
             recipients: recipients(&asked.recipients)?,
             rate_limit,
             min_bytes: asked.min_bytes,
+            filters: asked.filters,
         })
     }
 
@@ -110,13 +115,15 @@ impl Shape {
             Codec::Gzip => format!("--compress={level}"),
             Codec::Zstd => format!("--compress=zstd:{level}"),
         };
-        match self.kind {
+        let mut arguments = match self.kind {
             Kind::Plain => vec!["--format=plain".to_owned()],
             Kind::Custom => vec!["--format=custom".to_owned(), compress],
             Kind::Directory => {
                 vec!["--format=directory".to_owned(), compress, format!("--jobs={}", self.jobs)]
             }
-        }
+        };
+        arguments.extend(self.filters.arguments());
+        arguments
     }
 }
 

@@ -38,6 +38,10 @@ pub(crate) struct Expected {
     /// The partitioned table at the top, if it is a partition: `pg_dump` writes the rows of some
     /// partitions (hashed by an enum) under that name, one COPY block for each partition.
     pub(crate) root: Option<Table>,
+    /// Its number on the server.
+    pub(crate) oid: u32,
+    /// Whether it may be missing all the same.
+    pub(crate) optional: bool,
     /// Whether it is a configuration table of an extension.
     pub(crate) extension: bool,
     /// Whether row security would hide rows of it from us.

@@ -146,7 +146,8 @@ impl Baseline {
     /// suspect is no measure, or what happened to the database would become usual; but a run that
     /// was merely slow tells how slow runs are, or a slower disk would be an alarm for ever.
     pub(crate) fn add(&mut self, run: &Manifest, older: &Manifest) {
-        if older.started_at == run.started_at {
+        // A part of the database says nothing about another part of it.
+        if older.started_at == run.started_at || older.filters != run.filters {
             return;
         }
         if !self.wants_more() || self.seen.contains(&older.started_at) {

@@ -15,6 +15,7 @@ use sha2::Sha256;
 use worm_ingest::manifest::DIGEST_SUFFIX;
 use worm_ingest::manifest::MANIFEST_SUFFIX;
 use worm_ingest::manifest::Manifest;
+use worm_ingest::manifest::beside::ENDINGS;
 use worm_ingest::manifest::folder;
 
 use crate::cancel::Cancel;
@@ -74,6 +75,10 @@ impl Chosen {
         if let Some(why) = suspicion(&manifest) {
             tracing::warn!("{shown} is suspect: {why}. See that it is what you want");
         }
+        if !manifest.filters.is_empty() {
+            let Manifest { database, filters, .. } = &manifest;
+            tracing::warn!("{shown} is only a part of database {database}: {filters}");
+        }
         let manifest_sha256 = hex::encode(Sha256::digest(&bytes));
         Ok(Self { path, file, manifest, manifest_sha256 })
     }
@@ -125,12 +130,30 @@ fn latest(wanted: &Latest) -> Result<PathBuf> {
     }
     let path = |backup: &Backup| from.join(backup.folder.path()).join(backup.name.as_str());
     let mut suspects = BTreeMap::new();
-    let good = |backup: &Backup| {
+    let mut good = |backup: &Backup| {
         let why = suspicion_of(from, backup).filter(|_| !wanted.include_suspect);
         why.map(|why| suspects.insert(path(backup), why)).is_none()
     };
     let now = Timestamp::now().to_zoned(TimeZone::UTC).datetime();
-    let found = catalog.latest(now.saturating_add(CLOCK_SLACK), good);
+    let limit = now.saturating_add(CLOCK_SLACK);
+    // All of a database comes before any part of it, however new that is.
+    let mut parts = BTreeSet::new();
+    let mut found = catalog.latest(limit, |backup| {
+        let part = manifest_of(from, backup).is_some_and(|it| !it.filters.is_empty());
+        if part {
+            let _new = parts.insert(path(backup));
+        }
+        !part && good(backup)
+    });
+    match (found.newest, parts.last()) {
+        (None, Some(_)) => found = catalog.latest(limit, good),
+        (Some(_), Some(newest)) => tracing::warn!(
+            "passing over {} newer backups of a part of the database: the newest is {}",
+            parts.len(),
+            newest.display()
+        ),
+        (_, None) => {}
+    }
     let Some(backup) = found.newest else { return Err(none(wanted, &suspects)) };
     for (path, why) in suspects.iter().rev() {
         let path = path.display();
@@ -220,7 +243,7 @@ fn dump_of(path: &Path) -> PathBuf {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
         return path.to_owned();
     };
-    let dump = [MANIFEST_SUFFIX, DIGEST_SUFFIX].iter().find_map(|end| name.strip_suffix(end));
+    let dump = ENDINGS[1..].iter().find_map(|end| name.strip_suffix(end));
     path.with_file_name(dump.unwrap_or(name))
 }
 

@@ -130,7 +130,8 @@ async fn lacking(
 /// Whether a database has what is wanted.
 fn has(config: &Config, database: &str, wanted: &Wanted) -> bool {
     let (root, plain, folder) = (&config.backups, config.allow_plain, directory_of(database));
-    let history = History::open(root, &wanted.class, Some(&folder), database, plain);
+    let of = (database, &config.shape.filters);
+    let history = History::open(root, &wanted.class, Some(&folder), of, plain);
     // The newest come first.
     let newest = history.into_iter().flatten().map_while(Result::ok);
     let mut counting = newest.filter(|manifest| wanted.judge.counts(manifest.started_at));

@@ -79,7 +79,12 @@ impl Health for Known {
 
     fn metrics(&self) -> Result<String, String> {
         let planned = planned(&self.schedule, Timestamp::now());
-        let text = look::metrics(&self.config.backups, &self.config.audit_log, &planned);
+        let text = look::metrics(
+            &self.config.backups,
+            &self.config.shape.filters,
+            &self.config.audit_log,
+            &planned,
+        );
         text.map_err(|error| error.to_string())
     }
 }

@@ -98,7 +98,8 @@ fn open(
     database: &str,
     within: Option<&str>,
 ) -> Result<History, VaultError> {
-    History::open(&config.backups, class, within, database, config.allow_plain)
+    let wanted = (database, &config.shape.filters);
+    History::open(&config.backups, class, within, wanted, config.allow_plain)
 }
 
 /// The databases that have a directory in this one.

@@ -211,6 +211,41 @@ settings! {
         variables: &["WORM_ALL_DATABASES"],
         form: Form::Switch,
     }
+    /// Dump only these schemas, by patterns as pg_dump takes them. May be repeated, like the four below.
+    SCHEMA {
+        name: "schema",
+        section: Section::Dump,
+        variables: &["WORM_SCHEMA"],
+        form: Form::List("PATTERN"),
+    }
+    /// Do not dump these schemas.
+    EXCLUDE_SCHEMA {
+        name: "exclude-schema",
+        section: Section::Dump,
+        variables: &["WORM_EXCLUDE_SCHEMA"],
+        form: Form::List("PATTERN"),
+    }
+    /// Dump only these tables.
+    TABLE_PATTERN {
+        name: "table",
+        section: Section::Dump,
+        variables: &["WORM_TABLE"],
+        form: Form::List("PATTERN"),
+    }
+    /// Do not dump these tables.
+    EXCLUDE_TABLE {
+        name: "exclude-table",
+        section: Section::Dump,
+        variables: &["WORM_EXCLUDE_TABLE"],
+        form: Form::List("PATTERN"),
+    }
+    /// Dump these tables without their rows.
+    EXCLUDE_TABLE_DATA {
+        name: "exclude-table-data",
+        section: Section::Dump,
+        variables: &["WORM_EXCLUDE_TABLE_DATA"],
+        form: Form::List("PATTERN"),
+    }
     /// So many databases at the same time.
     PARALLEL {
         name: "parallel",

@@ -2,6 +2,7 @@
 //! one exported snapshot.
 
 pub(crate) mod cluster;
+mod selected;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -71,7 +72,7 @@ const TABLES: &str = "SELECT \
      CASE WHEN $2 THEN n.nspname::text END, CASE WHEN $2 THEN c.relname::text END, \
      pg_catalog.convert_to(rn.nspname::text, $1), pg_catalog.convert_to(r.relname::text, $1), \
      CASE WHEN $2 THEN rn.nspname::text END, CASE WHEN $2 THEN r.relname::text END, \
-     EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)), SECURED \
+     EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)), SECURED, c.oid \
      FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_catalog.pg_class r ON r.oid = ROOT AND r.oid <> c.oid \
@@ -205,6 +206,31 @@ impl Postgres {
         Error::Unreachable { server: self.server(), message }
     }
 
+    /// `pg_dump`, what it is told whatever it is to dump, and its password file.
+    fn dump_launch(
+        &self,
+        facts: &Facts,
+    ) -> Result<(PathBuf, Vec<OsString>, Option<String>), Error> {
+        let program = self.client.as_ref().map(|client| client.path.clone()).unwrap_or_default();
+        let passfile = match &self.target.password {
+            Some(Secret(password)) => {
+                Some(passfile_for_child(password).ok_or(ConnectError::NotSupported(
+                    "a password with a line break cannot be given to pg_dump",
+                ))?)
+            }
+            None => None,
+        };
+        // The names in the stream are compared with those of the catalogue, so they must come in
+        // the database's own encoding whatever a role or a variable says.
+        let arguments = [
+            "--no-password".to_owned(),
+            format!("--encoding={}", facts.encoding),
+            format!("--snapshot={}", facts.snapshot),
+            format!("--lock-wait-timeout={}", self.lock_wait_timeout.as_millis()),
+        ];
+        Ok((program, arguments.map(OsString::from).into(), passfile))
+    }
+
     /// The client for this server.
     pub(crate) async fn find_client(
         &self,
@@ -226,7 +252,8 @@ impl Postgres {
             return Err(Error::NoClient { server: server_version.to_owned(), found });
         };
         let restorer = client.restorer();
-        if shape.kind != Kind::Plain && !restorer.is_file() {
+        let reads = shape.kind != Kind::Plain || !shape.filters.is_empty();
+        if reads && !restorer.is_file() {
             return Err(Error::NoRestorer { path: restorer });
         }
         Ok(client)
@@ -243,7 +270,10 @@ impl Source for Postgres {
             .map_err(|_elapsed| self.unreachable("it stopped answering".to_owned()))?
             .map_err(|error| self.query_failed(&error))?;
         self.session = Some(session);
-        refuse_hidden_rows(&facts.tables)?;
+        let all = shape.filters.is_empty();
+        if all {
+            refuse_hidden_rows(&facts.tables)?;
+        }
         let (version, number) = (&facts.server_version, facts.server_version_num);
         let client = self.find_client(version, number, shape).await?;
         let server_major = facts.server_version_num / 10_000;
@@ -256,8 +286,12 @@ impl Source for Postgres {
                 client.major
             );
         }
-        let facts = Facts { dump_version: client.version.clone(), ..facts };
+        let mut facts = Facts { dump_version: client.version.clone(), ..facts };
         self.client = Some(client);
+        if !all {
+            self.select(&mut facts, &shape.filters).await?;
+            refuse_hidden_rows(&facts.tables)?;
+        }
         Ok(facts)
     }
 
@@ -267,25 +301,7 @@ impl Source for Postgres {
         shape: &Shape,
         into: Option<&Path>,
     ) -> Result<Running, Error> {
-        let program = self.client.as_ref().map(|client| client.path.clone()).unwrap_or_default();
-        let passfile = match &self.target.password {
-            Some(Secret(password)) => {
-                Some(passfile_for_child(password).ok_or(ConnectError::NotSupported(
-                    "a password with a line break cannot be given to pg_dump",
-                ))?)
-            }
-            None => None,
-        };
-        // The names in the stream are compared with those of the catalogue, so they must come in
-        // the database's own encoding whatever a role or a variable says.
-        let mut arguments: Vec<OsString> = [
-            "--no-password".to_owned(),
-            format!("--encoding={}", facts.encoding),
-            format!("--snapshot={}", facts.snapshot),
-            format!("--lock-wait-timeout={}", self.lock_wait_timeout.as_millis()),
-        ]
-        .map(OsString::from)
-        .into();
+        let (program, mut arguments, passfile) = self.dump_launch(facts)?;
         arguments.extend(shape.dump_arguments().into_iter().map(OsString::from));
         if let Some(directory) = into {
             let mut file = OsString::from("--file=");
@@ -337,6 +353,8 @@ async fn read_facts(session: &Session) -> Result<Facts, tokio_postgres::Error> {
         if let Some(table) = table(&row, 0)? {
             tables.push(Expected {
                 table,
+                oid: row.try_get(10)?,
+                optional: false,
                 root: self::table(&row, 4)?,
                 extension: row.try_get(8)?,
                 hidden: row.try_get(9)?,

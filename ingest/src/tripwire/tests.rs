@@ -34,6 +34,7 @@ pub(crate) fn run(hour: i64, tables: &[(&str, u64)]) -> Manifest {
         database_bytes: 0,
         compression: Compression { codec: Codec::Gzip, level: 2 },
         kind: Kind::Plain,
+        filters: crate::manifest::filters::Filters::default(),
         encryption: None,
         raw: Raw { bytes: rows * 100, sha256: None },
         stored: content(rows * 20),
@@ -265,4 +266,24 @@ fn one_dump_in_several_classes_counts_once() {
     let mut copies = vec![run(0, &[("users", 10 * MB)]); 5];
     copies.push(run(1, &[("other", 10 * MB)]));
     check(&copies, &[]);
+}
+
+#[test]
+fn a_part_of_the_database_is_compared_with_the_same_part_only() {
+    let part = |hour, rows| {
+        let mut part = run(hour, &[("t", rows)]);
+        part.filters.table = vec!["t".to_owned()];
+        part
+    };
+    let found = |runs: &[Manifest], newest: &Manifest| {
+        let mut baseline = Baseline::default();
+        for older in runs {
+            baseline.add(newest, older);
+        }
+        !baseline.judge(newest, &Limits::DEFAULT).is_empty()
+    };
+    let whole = |hour| run(hour, &[("t", 50_000), ("u", 50_000)]);
+    assert!(!found(&[whole(3), whole(2), whole(1)], &part(4, 10)));
+    assert!(!found(&[part(3, 10), part(2, 10), part(1, 10)], &whole(4)));
+    assert!(found(&[whole(3), part(2, 50_000)], &part(4, 10)));
 }

@@ -7,6 +7,7 @@ mod beside;
 mod broken;
 mod classes;
 mod databases;
+mod filters;
 mod formats;
 mod listener;
 mod outside;
