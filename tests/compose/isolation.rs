@@ -37,7 +37,7 @@ nsenter -t 1 -m true
 mknod /tmp/disk b 254 0
 ls /store
 ls /etc/worm/keys/*
-ls /run/worm/*.sock
+find /run /var /etc /backups /tmp -type s ! -name ingest.sock | grep .
 test -e /var/run/docker.sock
 chroot / true
 echo 1 > /proc/sysrq-trigger
