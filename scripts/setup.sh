@@ -10,7 +10,8 @@ cd "$(dirname "$0")/.."
 
 # A command, and the Debian package that brings it.
 needs=(
-    'make make' 'gcc gcc' 'git git' 'fusermount3 fuse3' 'strace strace' 'rsync rsync'
+    'make make' 'gcc gcc' 'autoconf autoconf' 'automake automake' 'libtoolize libtool' 'nasm nasm'
+    'git git' 'fusermount3 fuse3' 'strace strace' 'rsync rsync'
     'setfattr attr' 'chattr e2fsprogs' 'setfacl acl' 'perl perl' 'jq jq' 'ps procps'
     'setpriv util-linux' 'unshare util-linux' 'fsfreeze util-linux' 'mount mount' 'losetup mount'
     'mkfs.ext4 e2fsprogs' 'mkfs.xfs xfsprogs' 'mkfs.btrfs btrfs-progs'
