@@ -67,6 +67,11 @@ impl Entry {
         matches!(self.state, State::Good(_))
     }
 
+    /// Whether it is of a whole database, and not of a part.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.manifest().is_none_or(|manifest| manifest.filters.is_empty())
+    }
+
     /// The class, by where it is.
     pub(crate) fn class(&self) -> String {
         self.found.class()

@@ -201,8 +201,8 @@ pub(crate) fn show_text(entry: &Entry) -> String {
     text
 }
 
-/// What `latest` or a name means: for `latest` the newest good one, and how many newer ones were
-/// passed over because they are suspect. Entries come newest first.
+/// What `latest` or a name means: for `latest` the newest good one, a part of a database only when
+/// there is no whole one, and how many newer ones were passed over because they are suspect. Entries come newest first.
 ///
 /// # Errors
 /// [`Error::NotFound`], or [`Error::Usage`] where a name means several.
@@ -211,7 +211,9 @@ pub(crate) fn select<'all>(
     wanted: &str,
 ) -> Result<(&'all Entry, usize), Error> {
     if wanted == "latest" {
-        let newest = entries.iter().position(Entry::is_good).ok_or_else(|| {
+        let whole = entries.iter().position(|entry| entry.is_good() && entry.is_whole());
+        let newest = whole.or_else(|| entries.iter().position(Entry::is_good));
+        let newest = newest.ok_or_else(|| {
             Error::NotFound("there is no good backup; `worm-ingest list` shows all".to_owned())
         })?;
         let newer = &entries[..newest];
@@ -270,6 +272,11 @@ mod tests {
         let entries = [failed("h", "4"), suspect("h", "3"), good("h", "2"), suspect("h", "1")];
         let (latest, passed) = select(&entries, "latest").unwrap();
         assert_eq!((latest.found.name.as_str(), passed), ("2", 1));
+        let mut manifest = crate::tripwire::tests::run(0, &[("t", 7)]);
+        manifest.filters.table = vec!["t".to_owned()];
+        let part = || entry("h", "5", State::Good(Box::new(manifest.clone())));
+        assert_eq!(select(&[part(), good("h", "2")], "latest").unwrap().0.found.name, "2");
+        assert_eq!(select(&[part()], "latest").unwrap().0.found.name, "5");
         let error = select(&entries[..2], "latest").unwrap_err();
         assert_eq!(error.exit().number(), 6);
     }

@@ -97,7 +97,10 @@ pub(super) async fn gather(config: &Config, secrets: Vec<SecretFile>) -> Facts {
 
 fn newest(root: &Path) -> Vec<Newest> {
     let mut newest: Vec<Newest> = Vec::new();
-    for entry in inventory::read(root, None, None).unwrap_or_default() {
+    let mut entries = inventory::read(root, None, None).unwrap_or_default();
+    // A part of a database says nothing of the age of the newest whole backup.
+    entries.sort_by_key(|entry| !entry.is_whole());
+    for entry in entries {
         let Some(manifest) = entry.manifest() else { continue };
         let class = entry.class();
         if newest.iter().any(|known| known.class == class && known.database == manifest.database) {

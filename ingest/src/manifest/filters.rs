@@ -5,6 +5,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::Serialize;
 
+/// A pattern that fits nothing is an error.
+const STRICT: &str = "--strict-names";
+
 /// Patterns of schemas and tables. None at all means the whole database.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Filters {
@@ -45,10 +48,12 @@ impl Filters {
             ("table", &self.table),
             ("exclude-table", &self.exclude_table),
         ];
+        // Else `pg_dump` passes over a pattern that fits nothing in silence, beside one that fits.
+        let strict = (!self.takes_large_objects()).then(|| STRICT.to_owned());
         let flags = parts.into_iter().flat_map(|(name, patterns)| {
             patterns.iter().map(move |pattern| format!("--{name}={pattern}"))
         });
-        flags.collect()
+        strict.into_iter().chain(flags).collect()
     }
 
     /// As `pg_dump` is told all of it.
@@ -61,7 +66,9 @@ impl Filters {
 
 impl fmt::Display for Filters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.arguments().join(" "))
+        let mut patterns = self.arguments();
+        patterns.retain(|argument| argument != STRICT);
+        f.write_str(&patterns.join(" "))
     }
 }
 
@@ -80,9 +87,9 @@ mod tests {
             filters.to_string(),
             "--schema=a* --exclude-table=b --exclude-table=c --exclude-table-data=d"
         );
-        assert_eq!(filters.of_tables().len(), 3);
+        assert_eq!(filters.of_tables()[0], STRICT);
         assert!(!filters.takes_large_objects());
         let rows = Filters { exclude_table_data: vec!["d".to_owned()], ..Filters::default() };
-        assert!(rows.takes_large_objects() && !rows.is_empty());
+        assert!(rows.takes_large_objects() && !rows.is_empty() && rows.of_tables().is_empty());
     }
 }

@@ -53,11 +53,17 @@ fn pg_dump_says_what_a_pattern_means() {
     let both = check(&world, &both, &[50], 0);
     assert_eq!(both.filters.to_string(), "--schema=public --exclude-table-data=plain");
 
-    let run = world.backup(|command| {
-        command.arg("--table=nothing.there");
-    });
-    assert_eq!(run.code, Some(1), "{run:?}");
-    assert!(run.stderr.contains("no matching tables were found"), "{run:?}");
+    // Also beside one that fits. Nothing is made.
+    let sealed = || std::fs::read_dir(world.path("active/hourly")).unwrap().count();
+    let before = sealed();
+    for fitting in [&[][..], &["--table=plain"], &["--schema=sales", "--exclude-table=plain"]] {
+        let run = world.backup(|command| {
+            command.arg("--table=nothing.there").args(fitting);
+        });
+        assert_eq!(run.code, Some(1), "{run:?}");
+        assert!(run.stderr.contains("no matching tables were found"), "{run:?}");
+    }
+    assert_eq!(sealed(), before);
 }
 
 #[test]
