@@ -18,7 +18,7 @@ test: setup check build ## all tests; they fail, and never skip, where something
 	cargo test --workspace
 
 # One after the other, so that each has the machine and its line of counts to itself.
-SOAK = crash:: powercut:: contention:: reference::
+SOAK = crash:: forms:: powercut:: contention:: reference::
 
 soak: setup build ## the tests that sweep and repeat, in full: up to an hour
 	WORM_SOAK=1 cargo test --package system-tests --test system -- --test-threads=1 --nocapture $(SOAK)

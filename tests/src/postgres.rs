@@ -129,6 +129,71 @@ impl Postgres {
         format!("postgresql://{user}:{password}@127.0.0.1:{}/{}", self.tcp_port(), encode(db))
     }
 
+    /// A URL of database `db` over TCP, with the password in it, by TLS only, and only if the server
+    /// shows that it is the one that is meant. From now on it takes no other connection over TCP.
+    ///
+    /// # Panics
+    /// When the server was started without TCP.
+    #[must_use]
+    pub fn tls_url(&self, db: &str) -> String {
+        let (user, password) = (Self::USER, Self::PASSWORD);
+        let authority = self.certified();
+        format!(
+            "postgresql://{user}:{password}@localhost:{}/{}?sslmode=verify-full&sslrootcert={}",
+            self.tcp_port(),
+            encode(db),
+            encode(&authority.to_string_lossy())
+        )
+    }
+
+    /// The certificate of the authority that knows this server. The first call makes it.
+    fn certified(&self) -> PathBuf {
+        let (authority, data) = (self.directory.join("ca.crt"), self.directory.join("data"));
+        if authority.exists() {
+            return authority;
+        }
+        let made = |name: &str, more: &[&str]| {
+            let mut openssl = Command::new("openssl");
+            openssl.current_dir(&self.directory).args(["req", "-x509", "-newkey", "ec"]);
+            openssl.args(["-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]);
+            openssl.args(["-subj", &format!("/CN={name}")]).args(more);
+            openssl.args(["-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]);
+            let _silent = binary::run(&mut openssl).success();
+        };
+        made("ca", &[]);
+        let signed = ["-CA", "ca.crt", "-CAkey", "ca.key"];
+        let named = ["-addext", "subjectAltName=DNS:localhost"];
+        let leaf = ["-addext", "basicConstraints=critical,CA:FALSE"];
+        made("server", &[&signed[..], &named, &leaf].concat());
+        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+        std::fs::File::create(data.join("pg_hba.conf"))
+            .and_then(|mut file| file.write_all(rules.as_bytes()))
+            .expect("write the rules");
+        for file in ["server.crt", "server.key"] {
+            let mut install = Command::new("install");
+            install.args(["-m", "600"]);
+            install.args(unprivileged().into_iter().flat_map(|user| ["-o", user]));
+            install.arg(self.directory.join(file)).arg(data.join(file));
+            let _silent = binary::run(&mut install).success();
+        }
+        self.psql("postgres", "ALTER SYSTEM SET ssl = on");
+        self.psql("postgres", "SELECT pg_reload_conf()");
+        let deadline = Instant::now() + PATIENCE;
+        let mut ask = Command::new(program("psql"));
+        let url = self.tcp_url("postgres");
+        ask.args([
+            "-XAtqw",
+            "-c",
+            "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()",
+            &url,
+        ]);
+        while binary::run(&mut ask).stdout.trim() != "t" {
+            assert!(Instant::now() < deadline, "no TLS:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        authority
+    }
+
     /// The port on 127.0.0.1.
     ///
     /// # Panics

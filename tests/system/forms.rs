@@ -7,16 +7,23 @@ use system_tests::binary;
 use system_tests::compare;
 use system_tests::daemon::Daemon;
 use system_tests::postgres::Postgres;
+use system_tests::rounds;
 use worm_ingest::name::BackupName;
 
 use crate::chain;
 
-/// A database with everything that is awkward, large objects among it.
+/// A database with everything that is awkward, large objects among it. Whoever backs it up or restores
+/// comes over TCP, by TLS, with a password.
 fn source() -> Postgres {
-    let postgres = Postgres::start();
+    let postgres = Postgres::start_tcp();
     postgres.create_database("app");
     postgres.psql("app", chain::ODD);
     postgres.psql("app", "SELECT lo_create(0) FROM generate_series(1, 20)");
+    // In `make soak` it has a gigabyte and more, some 15 MB for each.
+    match rounds(0, 75) {
+        0 => {}
+        scale => postgres.pgbench("app", scale.try_into().unwrap()),
+    }
     postgres
 }
 
@@ -54,7 +61,7 @@ fn a_backup_of_every_form_comes_back_equal() {
         (&["--format", "directory"], ".tar.age"),
     ];
     for (number, (arguments, suffix)) in forms.into_iter().enumerate() {
-        let mut command = chain::backup(&daemon, &postgres.url("app"), "daily");
+        let mut command = chain::backup(&daemon, &postgres.tls_url("app"), "daily");
         command.args(arguments).arg("--scratch").arg(scratch.path());
         let encrypted = suffix.ends_with(".age");
         binary::run(command.args(sealed.iter().filter(|_| encrypted))).success();
@@ -69,7 +76,7 @@ fn a_backup_of_every_form_comes_back_equal() {
         postgres.create_database(&copy);
         let restore = || {
             let dump = dump.to_str().unwrap();
-            let mut command = chain::restore(&daemon, dump, &postgres.url(&copy));
+            let mut command = chain::restore(&daemon, dump, &postgres.tls_url(&copy));
             command.arg("--scratch").arg(scratch.path());
             command
         };
@@ -80,6 +87,7 @@ fn a_backup_of_every_form_comes_back_equal() {
         let said = binary::run(restore().arg("--identity").arg(&identity)).success();
         assert!(said.contains("all rows there"), "{said}");
         compare::assert_equal(&postgres.url("app"), &postgres.url(&copy));
+        postgres.psql("postgres", &format!("DROP DATABASE {copy}"));
         assert_eq!(files(scratch.path()).len(), 0, "{suffix} leaves its scratch clean");
     }
     daemon.verify();
