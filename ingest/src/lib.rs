@@ -10,6 +10,7 @@
 
 pub mod audit;
 mod backup;
+pub mod batch;
 mod beside;
 mod carry;
 pub mod cli;

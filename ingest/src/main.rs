@@ -14,6 +14,7 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 use tokio::sync::watch;
 use worm_ingest::audit::Record;
+use worm_ingest::batch;
 use worm_ingest::cli::Backup;
 use worm_ingest::cli::Cli;
 use worm_ingest::cli::Command;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
 }
 
 fn runtime() -> Result<Runtime, Error> {
+    batch::enter();
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| Error::Internal(error.to_string()))
 }
