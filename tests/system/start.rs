@@ -3,11 +3,13 @@
 
 use std::fs::File;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
 use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
 use system_tests::session::End;
 use system_tests::session::InProcess;
 use system_tests::session::Session;
@@ -122,6 +124,62 @@ fn nothing_is_removed_before_the_data_is_compared() {
         fs.shut_down(Descriptors::AllClosed);
     }
     assert!(early > 0, "the comparison was always done before the first request");
+}
+
+/// A mount on a file: nobody can remove the file beneath it.
+struct Pinned(PathBuf);
+
+impl Pinned {
+    fn new(path: PathBuf) -> Self {
+        rustix::mount::mount_bind(&path, &path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        rustix::mount::unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn what_the_disk_does_not_let_go_is_tried_again_by_every_start() {
+    let session = store();
+    let worm: &dyn Session = &session;
+    let path = worm.ground().data(b"guest/over");
+    worm.clock().advance(49 * HOUR_MS);
+    let serve = || {
+        let fs = WormFs::serve(worm.ground().options()).unwrap();
+        wait_compared(&fs);
+        fs
+    };
+    let verify = || verify(&worm.ground().store(), 2, &Progress::default()).unwrap().problems;
+    let pinned = Pinned::new(path.clone());
+    let fs = serve();
+    let guest = class(&fs, b"guest");
+    let refused = fs.unlink(Place::Active, CALLER, guest, b"over").unwrap_err();
+    assert_eq!(refused.errno(), Errno::BUSY, "{refused}");
+    fs.shut_down(Descriptors::AllClosed);
+    drop(fs);
+    for _ in 0..3 {
+        let fs = serve();
+        let alarms = fs.alarms();
+        assert_eq!(alarms.len(), 1, "{alarms:?}");
+        assert!(alarms[0].starts_with("guest/over: what a crash left"), "{alarms:?}");
+        assert!(path.is_file());
+        let taken = fs.create(Place::Active, CALLER, guest, b"over", 0o644).unwrap_err();
+        assert_eq!(taken.errno(), Errno::EXIST);
+        fs.shut_down(Descriptors::AllClosed);
+        drop(fs);
+        assert_eq!(verify(), []);
+    }
+    drop(pinned);
+    let fs = serve();
+    assert_eq!(fs.alarms(), Vec::<String>::new());
+    assert!(!path.exists());
+    fs.shut_down(Descriptors::AllClosed);
+    drop(fs);
+    assert_eq!(verify(), []);
 }
 
 #[test]

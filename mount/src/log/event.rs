@@ -16,8 +16,8 @@ use crate::words::span;
 pub(super) fn words(line: &Line) -> String {
     match &line.event {
         Event::Created { store, format, .. } => format!("store {store} was made, format {format}"),
-        Event::Started { version, credit_ms, unsigned, .. } => {
-            started(version, *credit_ms, *unsigned)
+        Event::Started { version, credit_ms, unsigned, unremoved, .. } => {
+            started(version, *credit_ms, *unsigned, *unremoved)
         }
         Event::Clock { .. } => format!("clocks noted: the retention clock is {}", lag(line)),
         Event::Class { path, rule, .. } => format!("class {path}: {}", rule_words(rule)),
@@ -147,7 +147,7 @@ fn scrubbed(through: u64, damaged: usize) -> String {
     format!("files up to number {through} were read again{damaged}")
 }
 
-fn started(version: &str, credit_ms: i64, unsigned: u64) -> String {
+fn started(version: &str, credit_ms: i64, unsigned: u64, unremoved: u64) -> String {
     let credit = match credit_ms {
         0 => String::new(),
         ms => format!("; {} of downtime were credited", span(ms / 1000)),
@@ -156,7 +156,11 @@ fn started(version: &str, credit_ms: i64, unsigned: u64) -> String {
         0 => String::new(),
         n => format!("; the {n} lines before were not under the signed head"),
     };
-    format!("daemon {version} began to serve{credit}{unsigned}")
+    let unremoved = match unremoved {
+        0 => String::new(),
+        n => format!("; {n} removed files or directories are still on the disk"),
+    };
+    format!("daemon {version} began to serve{credit}{unsigned}{unremoved}")
 }
 
 fn rule_words(rule: &ClassRule) -> String {

@@ -43,8 +43,8 @@ impl Catalog {
         self.check(&line.event, line.clock_ms)?;
         match &line.event {
             Event::Created { .. } => Err("a store is made once".to_owned()),
-            Event::Started { reading, credit_ms, .. } => {
-                self.started(line.clock_ms, reading, *credit_ms);
+            Event::Started { reading, credit_ms, unremoved, .. } => {
+                self.started(line.clock_ms, reading, *credit_ms, *unremoved);
                 Ok(())
             }
             Event::Clock { reading } | Event::ClockCredited { reading, .. } => {
@@ -118,8 +118,10 @@ impl Catalog {
         self.removed.clear();
     }
 
-    fn started(&mut self, clock_ms: i64, reading: &Reading, credit_ms: i64) {
-        self.removed.clear();
+    fn started(&mut self, clock_ms: i64, reading: &Reading, credit_ms: i64, unremoved: u64) {
+        if unremoved == 0 {
+            self.removed.clear();
+        }
         let lost_ms = self.anchor.down(reading).saturating_sub(credit_ms).max(0);
         self.uncredited_ms = self.uncredited_ms.saturating_add(lost_ms);
         if credit_ms > 0 {

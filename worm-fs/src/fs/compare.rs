@@ -116,7 +116,10 @@ impl WormFs {
     /// Keeps a name in `data/` taken that nobody recorded.
     pub(super) fn found_stray(&self, path: &StorePath) {
         let mut state = self.state.write();
-        state.strays.insert(path.clone());
+        if !state.strays.insert(path.clone()) {
+            // It was told, or what was to go has not gone: that is told, too.
+            return;
+        }
         state.alarm(format!(
             "{path}: nobody recorded it; it is not served and its name stays taken"
         ));

@@ -1,5 +1,6 @@
 //! Opening a store to serve it: read the ledger, put right what a crash left, make the classes.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -139,13 +140,14 @@ impl WormFs {
             };
             disk(doing)(source)
         };
-        // Before the new beginning is noted: what was being removed is known until then.
-        let unremoved = fs.repair_disk(&repairs);
+        // Before the new beginning is noted: it says whether what was being removed is gone.
+        let left = fs.repair_disk(&repairs);
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        fs.commit(vec![Event::Started { version, reading, credit_ms, unsigned }])
+        let unremoved = u64::try_from(left.len()).unwrap_or(u64::MAX);
+        fs.commit(vec![Event::Started { version, reading, credit_ms, unsigned, unremoved }])
             .map_err(failed)?;
-        // It is tried again for as long as this daemon knows of it.
-        fs.state.write().catalog.removed.extend(unremoved);
+        // It is tried again, by this daemon and by every start after it.
+        fs.state.write().catalog.removed.retain(|path, _| left.contains(path));
         fs.finish_open(&repairs).map_err(failed)?;
         fs.make_classes(&config).map_err(failed)?;
         fs.watch_limits(fs.now_ms());
@@ -225,10 +227,9 @@ impl WormFs {
         }
     }
 
-    /// What needs no record: the record is there. Gives what could not be removed, as the catalog
-    /// notes it.
-    fn repair_disk(&self, repairs: &[Repair]) -> Vec<(StorePath, u64)> {
-        let mut unremoved = Vec::new();
+    /// What needs no record: the record is there. Gives what could not be removed.
+    fn repair_disk(&self, repairs: &[Repair]) -> HashSet<StorePath> {
+        let mut left = HashSet::new();
         for repair in repairs {
             let (path, done) = match repair {
                 Repair::MakeDirectory(path) => (path, self.store.make_data_directory(path)),
@@ -263,11 +264,12 @@ impl WormFs {
                 state.strays.insert(path.clone());
                 let alarm = format!("{path}: what a crash left could not be put right: {error}");
                 state.failed(Undone::Data(path.clone()), alarm);
-                let bytes = state.catalog.removed.get(path).copied();
-                unremoved.extend(bytes.map(|bytes| (path.clone(), bytes)));
+                if state.catalog.removed.contains_key(path) {
+                    left.insert(path.clone());
+                }
             }
         }
-        unremoved
+        left
     }
 
     /// Files that were being written when the last daemon ended are incomplete.

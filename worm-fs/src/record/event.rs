@@ -61,6 +61,10 @@ pub enum Event {
         credit_ms: i64,
         /// Lines before this one that the signed head did not reach when the daemon started.
         unsigned: u64,
+        /// How much of what was removed before this line could not be taken off the disk. While it
+        /// is not 0, the next start tries again.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        unremoved: u64,
     },
     /// The clocks, noted now and then and at the end, so that a restart knows where they stood.
     Clock {
@@ -420,4 +424,9 @@ pub enum Removal<'a> {
     File(u64, &'a StorePath),
     /// A directory.
     Directory(u64, &'a StorePath),
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

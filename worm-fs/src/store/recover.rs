@@ -352,6 +352,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_removed_is_tried_again_until_it_is() {
+        let started = |unremoved| Event::Started {
+            version: "v".into(),
+            reading: reading(),
+            credit_ms: 0,
+            unsigned: 0,
+            unremoved,
+        };
+        let gone = [sealed(4, "hourly/a", 3), removed(4, "hourly/a")];
+        let after = |starts: &[u64]| {
+            gone.iter().cloned().chain(starts.iter().map(|left| started(*left))).collect()
+        };
+        let data = [("hourly/a", Found::File(3))];
+        let stray = [Difference::Stray(name("a"))];
+        let again = [Repair::FinishRemoval(path("hourly/a"))];
+        check(after(&[1, 1]), &[], &data, &again, &stray);
+        // Whoever put it there after all was gone: it was not we.
+        check(after(&[1, 0]), &[], &data, &[], &stray);
+    }
+
+    #[test]
     fn what_is_gone_cut_or_something_else_is_told() {
         check(
             vec![sealed(4, "hourly/a", 3), sealed(5, "hourly/b", 3), sealed(6, "hourly/c", 3)],

@@ -19,7 +19,7 @@ pub(super) enum Fact {
     Directory(StorePath),
     /// A file or directory was removed.
     Gone(StorePath),
-    /// A daemon began: what was removed before is gone.
+    /// A daemon began, and what was removed before is gone.
     Began,
     /// Nothing about `data/`.
     Other,
@@ -69,7 +69,7 @@ impl Fact {
             Self::Directory(path.clone())
         } else if let Event::Removed { path, .. } | Event::DirectoryRemoved { path, .. } = event {
             Self::Gone(path.clone())
-        } else if let Event::Started { .. } = event {
+        } else if let Event::Started { unremoved: 0, .. } = event {
             Self::Began
         } else {
             Self::Other

@@ -102,7 +102,7 @@ fn event(catalog: &Catalog, what: u8, which: u8, now: i64) -> Event {
         7 => {
             let credit_ms = i64::from(which);
             let (version, reading) = ("0".to_owned(), reading(now));
-            Event::Started { version, reading, credit_ms, unsigned: 0 }
+            Event::Started { version, reading, credit_ms, unsigned: 0, unremoved: 0 }
         }
         8 => {
             let sha256 = Digest::of(&[which]);
