@@ -1,6 +1,8 @@
 //! File systems made for a test: on a loop device, in memory, or one over the other. Dropped,
 //! they are gone, also when the test failed.
 
+use std::io::BufRead as _;
+use std::io::BufReader;
 use std::io::Write as _;
 use std::path::Path;
 use std::path::PathBuf;
@@ -119,13 +121,18 @@ pub(crate) struct Frozen {
 }
 
 impl Frozen {
-    /// Stops all writing to the file system at `path`.
+    /// Stops all writing to the file system at `path`. When this returns it has stopped.
     pub(crate) fn new(path: &Path) -> Self {
-        let script = "fsfreeze --freeze \"$1\" && read -r _; fsfreeze --unfreeze \"$1\"";
+        let script =
+            "fsfreeze --freeze \"$1\" && echo frozen && read -r _; fsfreeze --unfreeze \"$1\"";
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).arg(path).stdin(Stdio::piped());
-        let keeper = command.spawn().unwrap();
-        Self { keeper }
+        command.args(["-c", script, "sh"]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut keeper = command.spawn().unwrap();
+        let mut said = String::new();
+        let _bytes = BufReader::new(keeper.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let frozen = Self { keeper };
+        assert_eq!(said, "frozen\n", "fsfreeze says why not");
+        frozen
     }
 }
 
